@@ -1,0 +1,95 @@
+"""jaxlstm trains every LSTM of a hyperparameter search at once.
+
+All grid cells x folds x seeds are lanes of one compiled JAX program.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxlstm.estimator import FlaxClassifier, LSTMClassifier
+    from jaxlstm.grid.plan import Plan
+    from jaxlstm.grid.search import GridSearch
+    from jaxlstm.nn import (
+        CNN,
+        LSTM,
+        MLP,
+        Bidirectional,
+        Dropout,
+        LSTMCell,
+        LSTMClassifierNetwork,
+        LSTMParams,
+        StackedLSTM,
+        from_keras,
+        from_torch,
+        lstm,
+        lstm_step,
+        to_keras,
+        to_torch,
+    )
+
+__version__ = "0.1.0"
+
+# Read on first use: `import jaxlstm` itself imports neither JAX nor scikit-learn.
+_HOMES = {
+    "FlaxClassifier": "jaxlstm.estimator",
+    "LSTMClassifier": "jaxlstm.estimator",
+    "GridSearch": "jaxlstm.grid.search",
+    "Plan": "jaxlstm.grid.plan",
+    **dict.fromkeys(
+        [
+            "CNN",
+            "LSTM",
+            "MLP",
+            "Bidirectional",
+            "Dropout",
+            "LSTMCell",
+            "LSTMClassifierNetwork",
+            "LSTMParams",
+            "StackedLSTM",
+            "from_keras",
+            "from_torch",
+            "lstm",
+            "lstm_step",
+            "to_keras",
+            "to_torch",
+        ],
+        "jaxlstm.nn",
+    ),
+}
+
+__all__ = [
+    "CNN",
+    "LSTM",
+    "MLP",
+    "Bidirectional",
+    "Dropout",
+    "FlaxClassifier",
+    "GridSearch",
+    "LSTMCell",
+    "LSTMClassifier",
+    "LSTMClassifierNetwork",
+    "LSTMParams",
+    "Plan",
+    "StackedLSTM",
+    "from_keras",
+    "from_torch",
+    "lstm",
+    "lstm_step",
+    "to_keras",
+    "to_torch",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = getattr(importlib.import_module(_HOMES[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'jaxlstm' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,228 @@
+"""The `jaxlstm` command, and what the experiments' commands share with it."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import dataclasses
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import tyro
+from rich.console import Console
+
+FLAGS = (tyro.conf.FlagCreatePairsOff,)
+
+
+@contextlib.contextmanager
+def user_errors() -> Iterator[None]:
+    """Turns a user's mistake into one sentence on stderr (exit 2), and Ctrl-C into exit 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("\ninterrupted: no results were written", file=sys.stderr)
+        raise SystemExit(130) from None
+    except (ValueError, TypeError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def parse_values(text: str) -> list[Any]:
+    """Parses the values of one grid parameter, separated by commas.
+
+    Numbers, tuples, True, False, None and quoted strings as in Python; other words are strings.
+
+    Raises:
+      ValueError: no value, or brackets that do not match.
+
+    Example:
+      >>> parse_values("32,64"), parse_values("(50,25),(100,50)"), parse_values("adam,rmsprop")
+      ([32, 64], [(50, 25), (100, 50)], ['adam', 'rmsprop'])
+    """
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character in "([") - (character in ")]")
+        if depth < 0:
+            break
+        if character == "," and not depth:
+            parts.append("")
+        else:
+            parts[-1] += character
+    if depth:
+        raise ValueError(f"the brackets in {text!r} do not match.")
+    values = []
+    for part in map(str.strip, parts):
+        if not part:
+            raise ValueError(f"{text!r} has an empty value.")
+        try:
+            value = ast.literal_eval(part)
+        except (ValueError, SyntaxError):
+            value = part
+        values.append(tuple(value) if isinstance(value, list) else value)
+    return values
+
+
+def parse_grid(entries: Sequence[str]) -> dict[str, list[Any]]:
+    """Parses ``name=value,value`` entries into a parameter grid.
+
+    Raises:
+      ValueError: an entry without "=" or values, or a name given twice.
+
+    Example:
+      >>> parse_grid(["units=32,64", "dropout=0.1"])
+      {'units': [32, 64], 'dropout': [0.1]}
+    """
+    grid: dict[str, list[Any]] = {}
+    for entry in entries:
+        name, equals, values = entry.partition("=")
+        if not equals or not name or not values:
+            raise ValueError(f"--grid takes name=value,value entries, got {entry!r}.")
+        if name in grid:
+            raise ValueError(f"--grid names {name!r} twice: list its values with commas.")
+        grid[name] = parse_values(values)
+    return grid
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """Search the hyperparameters of an LSTM on your own data, and write a report."""
+
+    data: tyro.conf.Positional[Path]
+    """An .npz file with x [N, T, F] (or [N, T]) and y [N], or a .csv file with a header, one
+    sequence of numbers a line and its label in a column."""
+    grid: tuple[str, ...]
+    """What to search: name=value,value entries, such as units=32,64 "units=(50,25),(100,50)"
+    dropout=0.1,0.3 optimizer=adam,rmsprop. Names are LSTMClassifier's parameters."""
+    set: tuple[str, ...] = ()
+    """What to fix for all cells: name=value entries, such as epochs=50 learning_rate=0.003."""
+    cv: int = 3
+    """Folds of the cross-validation, stratified by class."""
+    scoring: str = "accuracy"
+    """Name of a scikit-learn scorer: accuracy, balanced_accuracy, f1_macro, neg_log_loss, ..."""
+    test_size: float = 0.2
+    """Share of the rows held out for the final test; 0 for none."""
+    label: str = "label"
+    """Column of a csv file that holds the labels."""
+    seed: int = 0
+    """Seed of the split, initial weights, shuffling and dropout."""
+    results: Path = Path("results")
+    """Folder for the results; the run goes into one of its own, named after the data."""
+    plan: bool = False
+    """Print what would be compiled and run, and stop."""
+
+    def run(self) -> None:
+        """Does it."""
+        from jaxlstm.data import load_arrays
+        from jaxlstm.estimator import LSTMClassifier
+        from jaxlstm.grid.search import GridSearch
+
+        fixed = parse_grid(self.set)
+        for name, values in fixed.items():
+            if len(values) != 1:
+                raise ValueError(f"--set takes one value for {name!r}; lists go to --grid.")
+        if not 0 <= self.test_size < 1:
+            raise ValueError(f"--test-size must be in [0, 1), got {self.test_size}.")
+        data = load_arrays(self.data, label=self.label)
+        train, test = data.split(self.test_size, self.seed) if self.test_size else (data, None)
+        classifier = LSTMClassifier()
+        classifier.set_params(**{name: values[0] for name, values in fixed.items()})
+        search = GridSearch(
+            classifier,
+            parse_grid(self.grid),
+            cv=self.cv,
+            scoring=self.scoring,
+            random_state=self.seed,
+            verbose=1,
+        )
+        plan_or_run(
+            search,
+            train,
+            test,
+            plan=self.plan,
+            folder=self.results / data.name,
+            title=f"LSTM search on {data.name}",
+            command=shlex.join(["jaxlstm", *sys.argv[1:]]),
+            config=settings(self),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Draw a run's figures and report again from its files."""
+
+    folder: tyro.conf.Positional[Path]
+    """The run's folder, such as results/digits."""
+
+    def run(self) -> None:
+        """Does it."""
+        from jaxlstm.report import redraw
+
+        Console().print(f"Report: {redraw(self.folder)}", soft_wrap=True)
+
+
+def plan_or_run(search: Any, train: Any, test: Any, *, plan: bool, **study: Any) -> None:
+    """Prints a search's plan, and runs it unless only the plan is wanted."""
+    from jaxlstm.study import run_study
+
+    if plan:
+        names = [train.classes[label] for label in train.y]
+        Console().print(str(search.plan(train.x, names)), soft_wrap=True, highlight=False)
+    else:
+        run_study(search, train, test, **study)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """Options that every experiment's command has; an experiment's configuration extends it."""
+
+    results: Path = Path("results")
+    """Folder for the results; the run goes into one of its own, named after the experiment."""
+    plan: bool = False
+    """Print what would be compiled and run, and stop."""
+
+
+def run_experiment(
+    config_type: type[Experiment], build: Callable[[Any], Any], *, name: str, title: str
+) -> None:
+    """Command line of an experiment: each field of its configuration is an option.
+
+    Args:
+      config_type: a dataclass; the fields' docstrings are the options' help.
+      build: makes the search, and the train and test data, from a configuration.
+      name: of the experiment and its results folder.
+      title: of the report.
+    """
+    with user_errors():
+        config = tyro.cli(config_type, prog=f"python -m experiments.{name}", config=FLAGS)
+        search, train, test = build(config)
+        plan_or_run(
+            search,
+            train,
+            test,
+            plan=config.plan,
+            folder=config.results / name,
+            title=title,
+            command=shlex.join(["python", "-m", f"experiments.{name}", *sys.argv[1:]]),
+            config=settings(config),
+        )
+
+
+def settings(config: Any) -> dict[str, Any]:
+    """Fields of a configuration that belong into a report."""
+    fields = dataclasses.asdict(config)
+    return {name: value for name, value in fields.items() if name not in ("plan", "results")}
+
+
+def main() -> None:
+    """The `jaxlstm` command."""
+    with user_errors():
+        command = tyro.extras.subcommand_cli_from_dict(
+            {"search": Search, "report": Report},
+            prog="jaxlstm",
+            description="Train every LSTM of a hyperparameter search at once.",
+            config=FLAGS,
+        )
+        command.run()

@@ -1,0 +1,1 @@
+"""Many trials: planned as groups of lanes, run as few compiled programs."""

@@ -1,0 +1,132 @@
+"""Scores of trials -> scikit-learn's `cv_results_` and tidy tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import rankdata
+
+from jaxlstm.grid.run import CURVES, Outcome
+from jaxlstm.grid.space import Problem
+
+
+def _param_arrays(candidates: Sequence[Mapping[str, Any]]) -> dict[str, np.ma.MaskedArray]:
+    """One masked array a parameter, masked where a candidate does not have it."""
+    names = dict.fromkeys(name for candidate in candidates for name in candidate)
+    arrays = {}
+    for name in names:
+        held = [(i, c[name]) for i, c in enumerate(candidates) if name in c]
+        try:
+            natural = np.array([value for _, value in held])
+        except ValueError:  # values of different lengths
+            natural = np.empty((0, 0))
+        # Strings and sequences stay objects, as in scikit-learn.
+        is_plain = natural.ndim == 1 and natural.dtype.kind not in "US"
+        dtype = natural.dtype if is_plain else object
+        array = np.ma.MaskedArray(np.empty(len(candidates), dtype), mask=True)
+        for index, value in held:
+            array[index] = value
+        arrays[f"param_{name}"] = array
+    return arrays
+
+
+def _statistics(name: str, values: np.ndarray) -> dict[str, np.ndarray]:
+    return {f"mean_{name}": values.mean(axis=1), f"std_{name}": values.std(axis=1)}
+
+
+def _ranks(means: np.ndarray) -> np.ndarray:
+    """1 for the best; cells without a score share the last rank."""
+    if np.isnan(means).all():
+        return np.ones(len(means), np.int32)
+    filled = np.where(np.isnan(means), np.nanmin(means) - 1, means)
+    return rankdata(-filled, method="min").astype(np.int32)
+
+
+def cv_results(
+    candidates: Sequence[Mapping[str, Any]],
+    scores: Mapping[str, Mapping[str, np.ndarray]],
+    fit_seconds: np.ndarray,
+    score_seconds: np.ndarray,
+) -> dict[str, Any]:
+    """Builds the table that scikit-learn's searches keep as `cv_results_`.
+
+    Args:
+      candidates: parameters of each cell.
+      scores: arrays ``[cells, folds]`` as ``scores["test"][metric]``, and "train" if wanted; the
+        metric's name is "score" when there is one.
+      fit_seconds: ``[cells, folds]``.
+      score_seconds: ``[cells, folds]``.
+
+    Returns:
+      The keys, types and order of scikit-learn's.
+    """
+    table: dict[str, Any] = {
+        **_statistics("fit_time", fit_seconds),
+        **_statistics("score_time", score_seconds),
+        **_param_arrays(candidates),
+        "params": [dict(candidate) for candidate in candidates],
+    }
+    for metric in scores["test"]:
+        for part in scores:
+            values = scores[part][metric]
+            name = f"{part}_{metric}"
+            for fold in range(values.shape[1]):
+                table[f"split{fold}_{name}"] = values[:, fold]
+            table |= _statistics(name, values)
+            if part == "test":
+                table[f"rank_{name}"] = _ranks(table[f"mean_{name}"])
+    return table
+
+
+def trial_table(
+    problem: Problem,
+    outcomes: Sequence[Outcome],
+    scores: Mapping[str, np.ndarray],
+    groups: Mapping[int, int],
+) -> pd.DataFrame:
+    """One row a trial: its place, its parameters, its last epoch, its score.
+
+    Args:
+      problem: the trials.
+      outcomes: in the trials' order.
+      scores: test scores ``[cells, folds]`` by metric.
+      groups: the group of each trial's index.
+    """
+    rows = []
+    for trial, outcome in zip(problem.trials, outcomes, strict=True):
+        last = {name: values[-1] if values else np.nan for name, values in outcome.curves.items()}
+        last.pop("learning_rate")
+        rows.append(
+            {
+                "trial": trial.index,
+                "cell": trial.cell,
+                "fold": trial.fold,
+                "seed": trial.seed,
+                "group": groups[trial.index],
+                "status": "failed" if outcome.failed else "ok",
+                **{f"param_{name}": value for name, value in trial.params.items()},
+                "epochs": outcome.epochs,
+                **last,
+                **{
+                    ("score" if metric == "score" else f"score_{metric}"): values[
+                        trial.cell, trial.fold
+                    ]
+                    for metric, values in scores.items()
+                },
+                "fit_seconds": outcome.fit_seconds,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def curve_table(problem: Problem, outcomes: Sequence[Outcome]) -> pd.DataFrame:
+    """One row a trial and epoch: learning rate, loss and accuracy of both parts."""
+    rows = [
+        (trial.index, trial.cell, trial.fold, epoch + 1, *values)
+        for trial, outcome in zip(problem.trials, outcomes, strict=True)
+        for epoch, values in enumerate(zip(*(outcome.curves[name] for name in CURVES), strict=True))
+    ]
+    return pd.DataFrame(rows, columns=["trial", "cell", "fold", "epoch", *CURVES])

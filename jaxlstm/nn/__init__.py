@@ -1,0 +1,24 @@
+"""The mathematics: pure functions and Flax (linen) modules."""
+
+from jaxlstm.nn.convert import from_keras, from_torch, to_keras, to_torch
+from jaxlstm.nn.layers import LSTM, Bidirectional, Dropout, LSTMCell, StackedLSTM
+from jaxlstm.nn.networks import CNN, MLP, LSTMClassifierNetwork
+from jaxlstm.nn.recurrence import LSTMParams, lstm, lstm_step
+
+__all__ = [
+    "CNN",
+    "LSTM",
+    "MLP",
+    "Bidirectional",
+    "Dropout",
+    "LSTMCell",
+    "LSTMClassifierNetwork",
+    "LSTMParams",
+    "StackedLSTM",
+    "from_keras",
+    "from_torch",
+    "lstm",
+    "lstm_step",
+    "to_keras",
+    "to_torch",
+]

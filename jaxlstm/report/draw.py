@@ -1,0 +1,138 @@
+"""A run into its folder: files, figures and the page, and the latter two again from the files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from jaxlstm.report.facts import section
+from jaxlstm.report.figure_confusion import confusion_matrix
+from jaxlstm.report.figure_curves import learning_curves
+from jaxlstm.report.figure_grid import grid_map
+from jaxlstm.report.figure_style import figure_bytes
+from jaxlstm.report.files import Run, load_run, write_atomic, write_run_files
+from jaxlstm.report.page import embed, render
+from jaxlstm.report.tables import best_cell
+
+FIGURES = ("learning_curves", "grid", "confusion_matrix")
+KINDS = ("png", "svg")
+_PHONE = 4.2  # inches
+
+
+def save_run(run: Run, folder: str | os.PathLike[str]) -> Path:
+    """Write a run's files, figures and report.
+
+    Each file is written whole or not at all. The figures and the page are drawn from the files
+    just written, so that `redraw` gives the same page.
+
+    Args:
+        run: The run.
+        folder: Where to; made if it does not exist, and what it held of an earlier run replaced.
+
+    Returns:
+        The path of `report.html`.
+
+    Raises:
+        ValueError: A table of the run lacks a column or holds something of another kind.
+    """
+    write_run_files(run, folder)
+    return redraw(folder)
+
+
+def redraw(folder: str | os.PathLike[str]) -> Path:
+    """Draw the figures and the report again, from a run's files alone.
+
+    Args:
+        folder: A folder that `save_run` wrote.
+
+    Returns:
+        The path of `report.html`.
+
+    Raises:
+        FileNotFoundError: A file is missing; the sentence names it.
+        ValueError: A file is damaged; the sentence names the file and the line or column.
+    """
+    folder = Path(folder)
+    run = load_run(folder)
+    wide, narrow = _figures(run, None), _figures(run, _PHONE)
+    places = folder / "figures"
+    places.mkdir(exist_ok=True)
+    images = {}
+    for name in FIGURES:
+        if name not in wide:  # a figure of an earlier run in this folder is not this run's
+            for kind in KINDS:
+                (places / f"{name}.{kind}").unlink(missing_ok=True)
+            continue
+        figure, alt, caption = wide[name]
+        files = {kind: figure_bytes(figure, kind) for kind in KINDS}
+        for kind, content in files.items():
+            write_atomic(places / f"{name}.{kind}", content)
+        images[name] = embed(figure, files, narrow[name][0], alt, caption)
+    path = folder / "report.html"
+    write_atomic(path, render(run, images))
+    return path
+
+
+def _figures(run: Run, width: float | None) -> dict[str, tuple[Figure, str, str]]:
+    """Return each figure of a run, the words for those who do not see it, and its caption."""
+    scoring = str(run.summary.get("scoring") or "score")
+    winner = best_cell(run.results, section(run.summary, "best").get("cell"))
+    count = run.results["cell"].nunique()
+    grid = grid_map(run.results, scoring=scoring, winner=winner, width=width or 10.0)
+    figures = {
+        "learning_curves": (
+            learning_curves(run.curves, winner, width=width or 10.0),
+            "Loss and accuracy of every cell against the epoch, the best cell in colour",
+            _curves_caption(run, winner, count),
+        ),
+        "grid": (
+            grid,
+            f"Mean {scoring} of each of the {count} cells against its hyperparameters",
+            _grid_caption(grid, scoring),
+        ),
+    }
+    if run.predictions is not None and not run.predictions.empty:
+        classes = section(run.config, "data").get("classes")
+        many = len(classes or run.predictions["true"].unique()) > 12
+        figures["confusion_matrix"] = (
+            confusion_matrix(
+                run.predictions["true"].tolist(),
+                run.predictions["predicted"].tolist(),
+                classes,
+                width=width or (8.5 if many else 5.4),
+            ),
+            "Confusion matrix of the held-out rows, true classes down, predicted ones across",
+            "A row holds one true class; its colours are shares of that row, on a square-root "
+            "scale that lets few mistakes show.",
+        )
+    return figures
+
+
+def _curves_caption(run: Run, winner: int | None, count: int) -> str:
+    if winner is None:
+        return ""
+    text = (
+        "The best cell in colour: the mean over its folds, in a band from the smallest to the "
+        "largest."
+    )
+    if count > 1:
+        text += " Every other cell is a thin line, its mean on the validation rows."
+    if (run.curves["trial"] < 0).any():
+        text += " Dashed: the best cell trained again on all training rows."
+    return text
+
+
+def _grid_caption(grid: Figure, scoring: str) -> str:
+    if any(axes.images for axes in grid.axes):
+        return (
+            f"The mean {scoring} over the folds, the best cell in orange. "
+            "Hatched: failed, or not in the grid."
+        )
+    if any(axes.lines for axes in grid.axes):
+        return (
+            f"The {scoring} of each fold as small dots, their mean as a large one with one "
+            "standard deviation to either side; the best cell in orange."
+        )
+    return ""

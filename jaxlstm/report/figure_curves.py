@@ -1,0 +1,159 @@
+"""Learning curves: loss and accuracy against the epoch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from jaxlstm.report.figure_style import (
+    REFIT,
+    TRAINING,
+    VALIDATION,
+    drawing,
+    new_figure,
+    statement,
+)
+from jaxlstm.report.text import count_text
+
+_OTHERS = "#8b95a1"
+_OTHERS_LABEL = ", mean validation"
+
+
+@drawing()
+def learning_curves(
+    curves: pd.DataFrame, best_cell: int | None = None, *, width: float = 10.0
+) -> Figure:
+    """Draw loss and accuracy against the epoch, the best cell in colour, the others faint.
+
+    The best cell's lines are means over its folds and seeds, inside a band from the smallest
+    to the largest; each other cell is one thin line, its mean on the validation rows.
+
+    Args:
+        curves: A run's curves, one row a trial and epoch; trial -1 is the refit.
+        best_cell: The cell to bring out; None leaves all cells faint.
+        width: Inches; below 6.5 the two panels stand one above the other.
+
+    Returns:
+        The figure.
+    """
+    measures = [
+        name
+        for name in ("loss", "accuracy")
+        if np.isfinite(_values(curves[[f"train_{name}", f"val_{name}"]])).any()
+    ]
+    if not measures:
+        return statement("No learning curves", "no trial finished an epoch", width)
+    stacked = width < 6.5
+    shape = (len(measures), 1) if stacked else (1, len(measures))
+    figure = new_figure(width, 2.6 * len(measures) + 0.9 if stacked else 4.1)
+    panels = figure.subplots(*shape, squeeze=False).ravel()
+    for axes, measure in zip(panels, measures, strict=True):
+        _draw_measure(axes, curves, measure, best_cell)
+    entries = {}
+    for axes in panels:
+        entries.update(
+            {text: handle for handle, text in zip(*axes.get_legend_handles_labels(), strict=True)}
+        )
+    # The other cells were drawn first, to lie below, but are read last.
+    labels = sorted(entries, key=lambda text: text.endswith(_OTHERS_LABEL))
+    handles = [entries[text] for text in labels]
+    if handles:
+        figure.legend(
+            handles, labels, loc="outside upper left", ncols=2 if stacked else 4, borderaxespad=0.3
+        )
+    return figure
+
+
+def _draw_measure(axes: Axes, curves: pd.DataFrame, measure: str, best: int | None) -> None:
+    search = curves[curves["trial"] >= 0]
+    refit = curves[curves["trial"] < 0]
+    single = curves["epoch"].nunique() == 1  # a line through one point is invisible
+    marker = "o" if single else ""
+    others = search[search["cell"] != best].pivot_table(
+        index="epoch", columns="cell", values=f"val_{measure}", aggfunc="mean"
+    )
+    others = others.dropna(axis="columns", how="all")
+    seen: list[np.ndarray] = []
+    if others.shape[1]:
+        count = others.shape[1]
+        lines = axes.plot(
+            others.index,
+            _values(others),
+            color=_OTHERS,
+            alpha=float(np.clip(12 / count, 0.18, 0.6)),
+            linewidth=0.8,
+            marker=marker,
+            markersize=3,
+            zorder=1.5,
+        )
+        noun = "other cell" if best is not None else "cell"
+        lines[0].set_label(f"{count_text(count, noun)}{_OTHERS_LABEL}")
+    winner = search[search["cell"] == best]
+    for part, colour, name in (
+        ("train", TRAINING, "best cell, training"),
+        ("val", VALIDATION, "best cell, validation"),
+    ):
+        column = f"{part}_{measure}"
+        finite = winner[np.isfinite(_values(winner[column]))]
+        if finite.empty:
+            continue
+        folds = finite.groupby("epoch")[column]
+        mean, low, high = folds.mean(), folds.min(), folds.max()
+        axes.fill_between(
+            mean.index, _values(low), _values(high), color=colour, alpha=0.16, linewidth=0
+        )
+        axes.plot(mean.index, _values(mean), color=colour, linewidth=1.9, marker=marker, label=name)
+        seen += [_values(low), _values(high)]
+    if np.isfinite(_values(refit[f"train_{measure}"])).any():
+        refit = refit.sort_values("epoch")
+        values = _values(refit[f"train_{measure}"])
+        axes.plot(
+            refit["epoch"],
+            values,
+            color=REFIT,
+            linewidth=1.2,
+            linestyle=(0, (4, 2.2)),
+            marker=marker,
+            markersize=4,
+            label="refit on all rows, training",
+        )
+        seen.append(values)
+    _limit(axes, measure, _values(others), seen)
+    axes.set_title(measure.capitalize(), pad=8)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("accuracy (fraction right)" if measure == "accuracy" else "loss")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, nbins=8))
+    axes.margins(x=0.02)
+    axes.grid(axis="y")
+
+
+def _limit(axes: Axes, measure: str, others: np.ndarray, winner: list[np.ndarray]) -> None:
+    """Keep a cell that diverged from squeezing all the other lines flat."""
+    if measure == "accuracy":
+        axes.set_ylim(top=min(axes.get_ylim()[1], 1.02))
+        return
+    finite = others[np.isfinite(others)]
+    values = np.concatenate([np.zeros(0), *winner])
+    values = values[np.isfinite(values)]
+    if not len(finite) or not len(values):
+        return
+    top = max(values.max(), float(np.percentile(finite, 95)), 0.0)
+    if finite.max() > 3 * top > 0:
+        axes.set_ylim(top=1.1 * top)
+        axes.annotate(
+            "higher losses not shown",
+            (0.99, 0.985),
+            xycoords="axes fraction",
+            ha="right",
+            va="top",
+            size=7.5,
+            color="#5d6772",
+        )
+
+
+def _values(table: pd.DataFrame | pd.Series) -> np.ndarray:
+    values = table.to_numpy(dtype=float)
+    return np.where(np.isfinite(values), values, np.nan)

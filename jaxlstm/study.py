@@ -1,0 +1,254 @@
+"""A search from data to report: what experiments and the command line have in common."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import os
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+from sklearn.metrics import accuracy_score, precision_recall_fscore_support
+
+from jaxlstm.data import SequenceData
+from jaxlstm.grid import programs
+from jaxlstm.grid.plan import available_cores
+from jaxlstm.grid.search import GridSearch
+from jaxlstm.report import Run, save_run
+
+PACKAGES = ("jaxlstm", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn", "pandas")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that results depend on."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def device() -> dict[str, Any]:
+    """What the run ran on."""
+    devices = jax.local_devices()
+    return {
+        "platform": devices[0].platform,
+        "kind": devices[0].device_kind,
+        "count": len(devices),
+        "cpu": _cpu_name(),
+        "cores": available_cores(),
+        "system": platform.platform(terse=True),
+    }
+
+
+def _cpu_name() -> str:
+    if os.path.exists("/proc/cpuinfo"):
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                if line.startswith("model name"):
+                    return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def run_study(
+    search: GridSearch,
+    train: SequenceData,
+    test: SequenceData | None,
+    *,
+    folder: Path,
+    title: str,
+    command: str,
+    config: Mapping[str, Any],
+    notes: Sequence[str] = (),
+    console: Console | None = None,
+) -> Run:
+    """Searches, refits the best, tests it, and leaves the run in a folder.
+
+    Args:
+      search: not fitted yet.
+      train: rows that it searches on and refits on.
+      test: held-out rows for the refitted winner, if any.
+      folder: gets results.csv, curves.csv, config.json, summary.json, predictions.csv, figures,
+        report.html and the winner, ``checkpoints/best_estimator.joblib``.
+      title: of the report.
+      command: shell command that repeats the run.
+      config: its settings.
+      notes: sentences for the report.
+      console: where to print.
+
+    Returns:
+      What was saved.
+
+    Raises:
+      OSError: the folder cannot be written; raised before anything is trained.
+    """
+    console = console or Console()
+    _check_writable(folder)
+    names = np.asarray(train.classes)
+    compiled = programs.compile_seconds()
+    start = time.perf_counter()
+    search.fit(train.x, names[train.y])
+    seconds = {
+        "search": time.perf_counter() - start - search.refit_time_,
+        "refit": search.refit_time_,
+        "compile": programs.compile_seconds() - compiled,
+    }
+    predictions, scores = None, None
+    if test is not None:
+        start = time.perf_counter()
+        predictions, scores = _test(search.best_estimator_, test)
+        seconds["predict"] = time.perf_counter() - start
+    best = search.best_index_
+    summary = {
+        "best": {
+            "params": search.best_params_,
+            "cell": best,
+            "mean_score": search.cv_results_["mean_test_score"][best],
+            "std_score": search.cv_results_["std_test_score"][best],
+        },
+        "scoring": search.scoring or "accuracy",
+        "plan": _plan(search),
+        "test": scores,
+        "seconds": seconds,
+        "notes": list(notes),
+    }
+    data = {
+        "name": train.name,
+        "source": train.source,
+        "rows": len(train) + (len(test) if test else 0),
+        "train_rows": len(train),
+        "test_rows": len(test) if test else 0,
+        "shape": list(train.x.shape[1:]),
+        "classes": list(train.classes),
+        "sha256": train.sha256,
+    }
+    run = Run(
+        results=search.results_,
+        curves=_curves(search),
+        config={
+            "name": folder.name,
+            "title": title,
+            "command": command,
+            "config": dict(config),
+            "versions": versions(),
+            "device": device(),
+            "data": data,
+            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        },
+        summary=summary,
+        predictions=predictions,
+    )
+    page = save_run(run, folder)
+    _save_estimator(search.best_estimator_, folder / "checkpoints" / "best_estimator.joblib")
+    console.print(_table(search))
+    if scores:
+        console.print(
+            f"Test accuracy of the refitted winner: [bold]{scores['accuracy']:.4f}[/bold] on"
+            f" {scores['rows']} held-out rows."
+        )
+    console.print(
+        f"{len(search.results_)} fits in {seconds['search']:.1f} s"
+        f" ({search.plan_.programs} programs compiled within that time), refit"
+        f" {seconds['refit']:.1f} s."
+    )
+    console.print(f"Report: {page}", soft_wrap=True)
+    return run
+
+
+def _plan(search: GridSearch) -> dict[str, Any]:
+    plan = search.plan_.to_dict()
+    spent = search.results_.groupby("group")["fit_seconds"].sum()
+    for group in plan["groups"]:
+        group["seconds"] = float(spent[group["group"]])
+    return plan
+
+
+def _curves(search: GridSearch) -> pd.DataFrame:
+    """The search's curves and, as trial -1, the refit's."""
+    last = search.best_estimator_
+    history = (last.steps[-1][1] if hasattr(last, "steps") else last).history_
+    refit = pd.DataFrame(
+        {
+            "trial": -1,
+            "cell": -1,
+            "fold": -1,
+            "epoch": np.arange(1, len(history["loss"]) + 1),
+            "learning_rate": history["learning_rate"],
+            "train_loss": history["loss"],
+            "train_accuracy": history["accuracy"],
+            "val_loss": np.nan,
+            "val_accuracy": np.nan,
+        }
+    )
+    return pd.concat([search.curves_, refit], ignore_index=True)
+
+
+def _test(estimator: Any, test: SequenceData) -> tuple[pd.DataFrame, dict[str, Any]]:
+    probabilities = estimator.predict_proba(test.x)
+    predicted = estimator.classes_[probabilities.argmax(axis=1)]
+    true = np.asarray(test.classes)[test.y]
+    precision, recall, f1, _ = precision_recall_fscore_support(
+        true, predicted, average="macro", zero_division=0
+    )
+    scores = {
+        "accuracy": accuracy_score(true, predicted),
+        "macro_precision": precision,
+        "macro_recall": recall,
+        "macro_f1": f1,
+        "rows": len(true),
+    }
+    table = {
+        "row": np.arange(len(true)),
+        "true": true,
+        "predicted": predicted,
+        "probability": probabilities.max(axis=1),
+    }
+    return pd.DataFrame(table), scores
+
+
+def _check_writable(folder: Path) -> None:
+    probe = folder / ".writable"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise OSError(f"the results folder {folder} cannot be written: {error}") from error
+
+
+def _save_estimator(estimator: Any, path: Path) -> None:
+    import joblib
+
+    path.parent.mkdir(exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    joblib.dump(estimator, part)
+    os.replace(part, path)
+
+
+def _table(search: GridSearch, rows: int = 5) -> Table:
+    results = search.cv_results_
+    names = [name for name in results if name.startswith("param_")]
+    table = Table(title=f"The best {min(rows, len(results['params']))} cells")
+    for name in ["rank", *(name.removeprefix("param_") for name in names), "score", "std"]:
+        table.add_column(name, justify="right" if name in ("rank", "score", "std") else "left")
+    for cell in np.argsort(results["rank_test_score"], kind="stable")[:rows]:
+        table.add_row(
+            str(results["rank_test_score"][cell]),
+            *(
+                "" if np.ma.is_masked(results[name][cell]) else str(results[name][cell])
+                for name in names
+            ),
+            f"{results['mean_test_score'][cell]:.4f}",
+            f"{results['std_test_score'][cell]:.4f}",
+        )
+    return table

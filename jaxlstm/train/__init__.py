@@ -1,0 +1,1 @@
+"""One trial, pure: state in, state out."""
