@@ -241,9 +241,9 @@ class _Run:
 def _settings_of(caller: dict[str, Any]) -> Iterator[None]:
     """JAX's context managers act on one thread: the workers take over the caller's settings."""
     with (
-        jax.enable_x64(caller["x64"]),
-        jax.default_matmul_precision(caller["precision"]),
-        jax.numpy_rank_promotion(caller["rank_promotion"]),
+        jax.enable_x64(caller["jax_enable_x64"]),
+        jax.default_matmul_precision(caller["jax_default_matmul_precision"]),
+        jax.numpy_rank_promotion(caller["jax_numpy_rank_promotion"]),
     ):
         yield
 
@@ -274,11 +274,8 @@ def execute(
     run = _Run(plan, problem, progress, validation_freq)
     queue = _Queue(plan.chunks)
     outcomes: dict[int, Outcome] = {}
-    caller = {
-        "x64": jax.config.read("jax_enable_x64"),
-        "precision": jax.config.read("jax_default_matmul_precision"),
-        "rank_promotion": jax.config.read("jax_numpy_rank_promotion"),
-    }
+    names = ("jax_enable_x64", "jax_default_matmul_precision", "jax_numpy_rank_promotion")
+    caller = {name: getattr(jax.config, name) for name in names}
 
     def work() -> None:
         with _settings_of(caller):

@@ -393,7 +393,8 @@ class GridSearch(GridSearchCV):
                 progress=progress,
                 validation_freq=self.validation_freq,
             )
-        self._collect(prepared, scoring, plan, outcomes)
+        # Everything is compiled by now, so that measuring costs nothing.
+        self._collect(prepared, scoring, self._plan(prepared, measure=True), outcomes)
         if self.refit:
             self._refit(prepared, X, y)
         return self

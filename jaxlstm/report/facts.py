@@ -112,7 +112,8 @@ def count_facts(run: Run) -> Facts:
         fits=len(results),
         failed=int((results["status"] != "ok").sum()),
         folds=int(results["fold"].nunique()),
-        seeds=int(results["seed"].nunique()),
+        # Folds may have seeds of their own: what counts is how many share a cell and a fold.
+        seeds=int(results.groupby(["cell", "fold"])["seed"].nunique().max()) if len(results) else 0,
         scoring=str(run.summary.get("scoring") or "score"),
     )
 

@@ -27,7 +27,14 @@ from jaxlstm.report.figure_style import (
     statement,
     text_width,
 )
-from jaxlstm.report.tables import PREFIX, best_cell, parameter_values, rank_cells, score_range
+from jaxlstm.report.tables import (
+    PREFIX,
+    best_cell,
+    independent_parameters,
+    parameter_values,
+    rank_cells,
+    score_range,
+)
 from jaxlstm.report.text import count_text, exact_text, score_text, shorten, value_text
 
 _MOST_FACETS = 6
@@ -47,7 +54,7 @@ def grid_map(
     """Draw every cell's mean score.
 
     Two parameters, those with the most values, span a heat map, and the others repeat it as
-    small multiples; cells that failed or are not in the grid are hatched, the best is outlined.
+    small multiples; parameters that always change together count as one; cells that failed or are not in the grid are hatched, the best is outlined.
     One parameter gives dots with error bars. More than six small multiples, or a grid with more
     holes than cells (a random search), give the best 40 cells as a ranking.
 
@@ -77,6 +84,8 @@ def grid_map(
         )
     if not values:
         return draw_ranking(cells, [], scoring, winner, width)
+    tied = independent_parameters(cells, values)
+    values = {name: values[name] for name in tied}
     if len(values) == 1 and len(cells) <= _MOST_DOTS:
         return _draw_dots(cells, next(iter(values)), scoring, winner, width)
     if len(values) == 1:
@@ -89,7 +98,10 @@ def grid_map(
     filled = len(cells) / (len(facets) * len(values[x]) * len(values[y]))
     if len(facets) > _MOST_FACETS or len(values[x]) > _MOST_COLUMNS or filled < 0.5:
         return draw_ranking(cells, list(values), scoring, winner, width)
-    return _draw_heat_maps(cells, (x, values[x]), (y, values[y]), facets, scoring, winner, width)
+    names = {name: ", ".join(map(_bare_name, (name, *tied[name]))) for name in (x, y)}
+    return _draw_heat_maps(
+        cells, (x, values[x]), (y, values[y]), names, facets, scoring, winner, width
+    )
 
 
 def _facets(
@@ -124,6 +136,7 @@ def _draw_heat_maps(
     cells: pd.DataFrame,
     x: tuple[str, list[str]],
     y: tuple[str, list[str]],
+    names: dict[str, str],
     facets: list[tuple[list[tuple[str, str]], pd.DataFrame]],
     scoring: str,
     winner: int | None,
@@ -203,10 +216,10 @@ def _draw_heat_maps(
         axes.tick_params(labelbottom=lowest)
         if lowest:
             room = int(len(x_names) * cell_width / text_width("x", FONT_SIZE))
-            axes.set_xlabel(label(shorten(_bare_name(x[0]), max(room, 8))))
+            axes.set_xlabel(label(shorten(names[x[0]], max(room, 8))))
     # Upright labels are no longer than what they stand beside is high.
     room = int((height - 0.3) / text_width("x", FONT_SIZE))
-    figure.supylabel(label(shorten(_bare_name(y[0]), room)), size=FONT_SIZE, color=QUIET)
+    figure.supylabel(label(shorten(names[y[0]], room)), size=FONT_SIZE, color=QUIET)
     if image is not None:
         colour_bar = figure.colorbar(
             image, ax=panels, extend=extend, aspect=18, fraction=0.04, pad=0.02

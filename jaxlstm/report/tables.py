@@ -112,6 +112,35 @@ def parameter_values(table: pd.DataFrame) -> dict[str, list[str]]:
     return values
 
 
+def independent_parameters(
+    table: pd.DataFrame, values: dict[str, list[str]]
+) -> dict[str, tuple[str, ...]]:
+    """Group hyperparameters that always change together, such as two widths set as one.
+
+    Args:
+        table: A table with `param_` columns.
+        values: The parameters to look at, with their values' texts.
+
+    Returns:
+        From the parameter that says most, the one with the longest values, to those tied to it.
+    """
+    texts = {name: table[name].map(exact_text).to_numpy() for name in values}
+    groups: list[list[str]] = []
+    for name, own in texts.items():
+        for group in groups:
+            pairs = len(set(zip(own, texts[group[0]], strict=True)))
+            if pairs == len(values[name]) == len(values[group[0]]):
+                group.append(name)
+                break
+        else:
+            groups.append([name])
+    tied = {}
+    for group in groups:
+        first, *rest = sorted(group, key=lambda name: -max(map(len, values[name])))
+        tied[first] = tuple(rest)
+    return tied
+
+
 @dataclasses.dataclass(frozen=True)
 class Confusion:
     """True against predicted classes of the held-out rows.
