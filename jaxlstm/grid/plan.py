@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections import Counter
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 import jax
@@ -57,7 +59,8 @@ class Plan:
     chunks: tuple[Chunk, ...]  # in the order in which they start: longest first
     layout: str
     workers: int
-    devices: tuple[Any, ...]
+    devices: int  # how many of the process's devices it uses
+    device_kind: str
     cells: int
     folds: int
     data_bytes: int
@@ -108,7 +111,7 @@ class Plan:
             cores = f"{self.workers} CPU core{'s' * (self.workers > 1)}"
             how = f"one lane at a time on {'each of ' * (self.workers > 1)}{cores}"
         else:
-            how = f"lanes side by side on {len(self.devices)} x {self.devices[0].device_kind}"
+            how = f"lanes side by side on {self.devices} x {self.device_kind}"
         rows = [("group", "network", "lanes", "a program", "programs", "memory")]
         for index, group in enumerate(self.groups):
             memory = human_bytes(group.bytes) if group.bytes else "not measured"
@@ -135,7 +138,7 @@ def human_bytes(count: int) -> str:
     """1536 -> "1.5 kB"."""
     size = float(count)
     for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
+        if round(size, 1) < 1000:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} TB"
@@ -156,14 +159,17 @@ def resolve_workers(n_jobs: int | None) -> int:
     """How many CPU cores to use; scikit-learn's meaning, but None means all of them.
 
     Raises:
+      TypeError: no integer.
       ValueError: 0.
     """
     cores = available_cores()
     if n_jobs is None:
         return cores
+    if not isinstance(n_jobs, Integral):
+        raise TypeError(f"n_jobs must be an integer or None, got {n_jobs!r}.")
     if n_jobs == 0:
         raise ValueError("n_jobs must not be 0: give a number of cores, or -1 or None for all.")
-    return max(1, cores + 1 + n_jobs) if n_jobs < 0 else n_jobs
+    return int(max(1, cores + 1 + n_jobs) if n_jobs < 0 else n_jobs)
 
 
 def _train_shapes(
@@ -260,7 +266,9 @@ def make_plan(
         one = dataclasses.replace(problem, datasets=[problem.datasets[first.variant]])
         lanes, size = 1, 0
         if layout == "vmap":
-            lanes = -(-len(indices) // len(devices)) * len(devices)
+            # A chunk's lanes read one version of the data set.
+            most = max(Counter(problem.trials[index].variant for index in indices).values())
+            lanes = -(-most // len(devices)) * len(devices)
         mesh = programs.lanes_mesh(devices) if layout == "vmap" else None
         while measure:
             args = _train_shapes(structure, one, layout, lanes, first.network)
@@ -275,7 +283,8 @@ def make_plan(
                     " hand. Use a smaller batch_size or network."
                 )
             # Memory is nearly proportional to lanes; the loop measures again.
-            fitting = int(lanes * max(0, limit - data_bytes) / size) // len(devices) * len(devices)
+            share = max(0, limit - data_bytes) / max(size, 1)
+            fitting = int(lanes * share) // len(devices) * len(devices)
             lanes = max(len(devices), min(fitting, lanes - len(devices)))
         variants = tuple(sorted({problem.trials[index].variant for index in indices}))
         groups.append(Group(structure, variants, tuple(indices), lanes, size))
@@ -292,7 +301,8 @@ def make_plan(
         chunks=tuple(chunks),
         layout=layout,
         workers=resolve_workers(n_jobs) if layout == "loop" else 1,
-        devices=devices if layout == "vmap" else devices[:1],
+        devices=len(devices) if layout == "vmap" else 1,
+        device_kind=devices[0].device_kind,
         cells=len({trial.cell for trial in problem.trials}),
         folds=len({trial.fold for trial in problem.trials}),
         data_bytes=data_bytes,
@@ -300,7 +310,7 @@ def make_plan(
 
 
 def _by_variant(problem: Problem, group: Group) -> list[list[int]]:
-    """A chunk's lanes read one version of the data set."""
+    """The group's trials, apart by the version of the data set that they read."""
     parts: dict[int, list[int]] = {variant: [] for variant in group.variants}
     for index in group.trials:
         parts[problem.trials[index].variant].append(index)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -47,7 +48,7 @@ def _compiled(
     **jit: Any,
 ) -> Any:
     """Returns the program for this key and these arguments' shapes, compiling it the first time."""
-    key = (kind, key, _signature(args))
+    key = (kind, key, _signature(args), jax.config.jax_default_matmul_precision)
     with _lock:
         lock = _locks.setdefault(key, threading.Lock())
     with lock:  # one lock a program: different programs compile side by side
@@ -56,8 +57,9 @@ def _compiled(
             # Random streams must not depend on the sizes that they are drawn for.
             with jax.threefry_partitionable(True):
                 _programs[key] = jax.jit(function, **jit).lower(*args).compile(options)
-            compilations[kind] += 1
-            _compile_seconds.append(time.perf_counter() - start)
+            with _lock:
+                compilations[kind] += 1
+                _compile_seconds.append(time.perf_counter() - start)
     return _programs[key]
 
 
@@ -80,7 +82,11 @@ def random_key(seed: int) -> jax.Array:
 
 def _init(structure: Structure) -> Callable[..., State]:
     def init(x: Any, key: Any) -> State:
-        return trial.init(structure, x, key)
+        # Flax modules draw float32 weights; a trial computes in the type of its data.
+        return jax.tree.map(
+            lambda leaf: leaf.astype(x.dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf,
+            trial.init(structure, x, key),
+        )
 
     return init
 

@@ -48,7 +48,10 @@ def pad_rows(folds: Sequence[Fold], size: int) -> Rows:
     Args:
       folds: K splits.
       size: rows of the data set; every list is padded to it, so that one program serves any split.
+        A longer one (a split may draw rows more than once) pads all to its own length.
     """
+    train, validation = [fold.train for fold in folds], [fold.validation for fold in folds]
+    size = max(size, *map(len, train), *map(len, validation))
 
     def table(lists: list[np.ndarray]) -> np.ndarray:
         padded = np.zeros((len(lists), size), np.int32)
@@ -59,7 +62,6 @@ def pad_rows(folds: Sequence[Fold], size: int) -> Rows:
     def counts(lists: list[np.ndarray]) -> np.ndarray:
         return np.asarray([len(numbers) for numbers in lists], np.int32)
 
-    train, validation = [fold.train for fold in folds], [fold.validation for fold in folds]
     return Rows(table(train), counts(train), table(validation), counts(validation))
 
 

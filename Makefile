@@ -1,0 +1,45 @@
+# Each target does all its own set-up, on a machine that has git, make and Python 3.11 or newer.
+VENV ?= .venv
+PEERS ?= .venv-peers
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
+BIN = $(VENV)/bin
+
+.PHONY: demo test test-all check bench clean
+
+demo: $(VENV)/.installed  ## Search the digits grid (54 fits) and write results/digits/report.html
+	$(BIN)/python -m experiments.digits
+
+test: $(VENV)/.installed-test  ## Run the tests
+	$(BIN)/python -m pytest -q -m "not slow"
+
+test-all: $(VENV)/.installed-test  ## Run the slow tests, too
+	$(BIN)/python -m pytest -q
+
+check: $(VENV)/.installed-test  ## Check format, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.installed $(PEERS)/.installed  ## Compare with scikit-learn + Keras (half an hour)
+	$(BIN)/python -m benchmarks.grid --peers $(PEERS)/bin/python
+
+clean:  ## Remove the environments
+	rm -rf $(VENV) $(PEERS)
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer found; name one with PYTHON=..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: setup.cfg pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	touch $@
+
+$(PEERS)/.installed: benchmarks/requirements.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
+	touch $@
