@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import dataclasses
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -14,19 +15,26 @@ from typing import Any
 import tyro
 from rich.console import Console
 
+CLOSING = {"(": ")", "[": "]", "{": "}"}
+
 FLAGS = (tyro.conf.FlagCreatePairsOff,)
 
 
 @contextlib.contextmanager
 def user_errors() -> Iterator[None]:
-    """Turns a user's mistake into one sentence on stderr (exit 2), and Ctrl-C into exit 130."""
+    """Turns a user's mistake into one sentence on stderr (exit 2), and Ctrl-C into exit 130.
+
+    With JAXLSTM_DEBUG set in the environment, mistakes keep their traceback.
+    """
     try:
         yield
     except KeyboardInterrupt:
         print("\ninterrupted: no results were written", file=sys.stderr)
         raise SystemExit(130) from None
     except (ValueError, TypeError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        if os.environ.get("JAXLSTM_DEBUG"):
+            raise
+        print(f"error: {str(error).strip()}", file=sys.stderr)
         raise SystemExit(2) from None
 
 
@@ -36,25 +44,14 @@ def parse_values(text: str) -> list[Any]:
     Numbers, tuples, True, False, None and quoted strings as in Python; other words are strings.
 
     Raises:
-      ValueError: no value, or brackets that do not match.
+      ValueError: no value, or brackets or quotes that do not match.
 
     Example:
       >>> parse_values("32,64"), parse_values("(50,25),(100,50)"), parse_values("adam,rmsprop")
       ([32, 64], [(50, 25), (100, 50)], ['adam', 'rmsprop'])
     """
-    parts, depth = [""], 0
-    for character in text:
-        depth += (character in "([") - (character in ")]")
-        if depth < 0:
-            break
-        if character == "," and not depth:
-            parts.append("")
-        else:
-            parts[-1] += character
-    if depth:
-        raise ValueError(f"the brackets in {text!r} do not match.")
     values = []
-    for part in map(str.strip, parts):
+    for part in map(str.strip, _split(text)):
         if not part:
             raise ValueError(f"{text!r} has an empty value.")
         try:
@@ -63,6 +60,31 @@ def parse_values(text: str) -> list[Any]:
             value = part
         values.append(tuple(value) if isinstance(value, list) else value)
     return values
+
+
+def _split(text: str) -> list[str]:
+    """Parts between the commas that stand outside of brackets and quotes."""
+    parts, open_brackets, quote, escaped = [""], "", "", False
+    for character in text:
+        if quote:
+            quote = "" if character == quote and not escaped else quote
+            escaped = character == "\\" and not escaped
+        elif character in "'\"" and (open_brackets or not parts[-1].strip()):
+            quote = character
+        elif character in CLOSING:
+            open_brackets += character
+        elif character in CLOSING.values():
+            if not open_brackets or CLOSING[open_brackets[-1]] != character:
+                raise ValueError(f"the brackets in {text!r} do not match.")
+            open_brackets = open_brackets[:-1]
+        elif character == "," and not open_brackets:
+            parts.append("")
+            continue
+        parts[-1] += character
+    if open_brackets or quote:
+        what = "quotes" if quote else "brackets"
+        raise ValueError(f"the {what} in {text!r} do not match.")
+    return parts
 
 
 def parse_grid(entries: Sequence[str]) -> dict[str, list[Any]]:

@@ -16,7 +16,12 @@ from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import check_random_state
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+from sklearn.utils.validation import (
+    check_consistent_length,
+    check_is_fitted,
+    column_or_1d,
+    validate_data,
+)
 
 from jaxlstm.grid import programs
 from jaxlstm.grid.plan import make_plan
@@ -66,7 +71,9 @@ class _Classifier(ClassifierMixin, BaseEstimator):
         Raises:
           ValueError: an unknown name; the message has the nearest right one.
         """
-        allowed = self.get_params(deep=True) | {name: None for name in params if name == "module"}
+        if isinstance(params.get("module"), nn.Module) and hasattr(self, "module"):
+            self.module = params.pop("module")  # first: the fields named beside it are its own
+        allowed = self.get_params(deep=True)
         for name in params:
             if name not in allowed:
                 raise ValueError(
@@ -81,42 +88,57 @@ class _Classifier(ClassifierMixin, BaseEstimator):
         }
         super().set_params(**params)
         if fields:
-            self.module = _with_fields(self.module, fields)  # type: ignore[has-type]
+            self.module = self.module.clone(**fields)
         return self
 
     # -- data -------------------------------------------------------------------------------------
 
     def _check_x(self, X: Any, *, reset: bool = False) -> np.ndarray:
         """Returns finite rows ``[N, ...]`` in the type of computation."""
-        X = validate_data(self, X, reset=reset, allow_nd=True, dtype="numeric")
+        X = validate_data(
+            self, X, reset=reset, allow_nd=True, dtype="numeric", ensure_all_finite=False
+        )
         return self._convert(X, said=not reset)
 
     def _convert(self, X: np.ndarray, *, said: bool) -> np.ndarray:
         dtype = jax.dtypes.canonicalize_dtype(float)
-        if X.dtype == dtype:
-            return self._as_input(X)
-        if not said:
+        with np.errstate(over="ignore"):
+            converted = X.astype(dtype, copy=False)
+        finite = np.isfinite(converted)
+        if not finite.all():
+            place = tuple(np.argwhere(~finite)[0].tolist())
+            value = X[place]
+            reason = f"{value}, too large for {dtype}: scale X first"
+            if not np.isfinite(value):
+                reason = "NaN" if np.isnan(value) else "infinity"
+            raise ValueError(
+                f"X must hold finite numbers, but X[{', '.join(map(str, place))}] is {reason}."
+            )
+        if X.dtype != dtype and not said:
             warnings.warn(
                 f"X was converted from {X.dtype} to {dtype}, the type that jaxlstm computes in.",
                 DataConversionWarning,
                 stacklevel=2,
             )
-        with np.errstate(over="ignore"):
-            converted = X.astype(dtype)
-        if not np.isfinite(converted).all():
-            raise ValueError(f"X has values too large for {dtype}: scale it first.")
         return self._as_input(converted)
+
+    def _check_shape(self, x: np.ndarray, shape: tuple[int, ...]) -> None:
+        if x.shape[1:] != shape:
+            raise ValueError(
+                f"each row of X must have the shape {shape} that {type(self).__name__} was fitted on,"
+                f" got {x.shape[1:]}."
+            )
 
     def _check_xy(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Returns rows, labels as integers, and the classes."""
-        X, y = validate_data(self, X, y, allow_nd=True, dtype="numeric")
+        X, y = validate_data(self, X, y, allow_nd=True, dtype="numeric", ensure_all_finite=False)
         check_classification_targets(y)
         encoder = LabelEncoder()
         labels = encoder.fit_transform(column_or_1d(y, warn=True)).astype(np.int32)
         if len(encoder.classes_) < 2:
             raise ValueError(
                 f"{type(self).__name__} needs at least two classes in y; all {len(y)} labels are the"
-                f" one class {encoder.classes_[0]!r}."
+                f" one class {encoder.classes_.tolist()[0]!r}."
             )
         return self._convert(X, said=False), labels, encoder.classes_
 
@@ -130,14 +152,16 @@ class _Classifier(ClassifierMixin, BaseEstimator):
         """
         params = self.get_params(deep=False)
         hyperparameters.check(params)
+        seed = self.random_state
+        if isinstance(seed, int | np.integer) and not 0 <= seed < 2**32:
+            raise ValueError(f"random_state must be in [0, 2**32), got {seed!r}.")
         module = self._module(len(classes))
         names = tuple(getattr(type(module), "traced_fields", ()))
         fields = {name: getattr(module, name) for name in names}
         hyperparameters.check(fields)
-        # Placeholders, so that modules which differ in traced fields alone are equal.
-        structure = Structure(
-            _with_fields(module, dict.fromkeys(names, 0.0)), int(params["batch_size"]), names
-        )
+        # Modules which differ in traced fields alone are equal.
+        placeholders: dict[str, Any] = dict.fromkeys(names, 0.0)
+        structure = Structure(module.clone(**placeholders), int(params["batch_size"]), names)
         try:
             hash(module)
         except TypeError as error:
@@ -167,6 +191,10 @@ class _Classifier(ClassifierMixin, BaseEstimator):
                 raise ValueError(
                     f"class_weight names the class {unknown[0]!r}, which y does not have;"
                     f" its classes: {', '.join(map(repr, classes.tolist()))}."
+                )
+            for label, weight in given.items():
+                hyperparameters.check_number(
+                    f"class_weight[{label!r}]", weight, hyperparameters.NUMBERS["l2"]
                 )
             known = classes.tolist()
             given = {index: given.get(label, 1.0) for index, label in enumerate(known)}
@@ -203,14 +231,15 @@ class _Classifier(ClassifierMixin, BaseEstimator):
         rows = np.arange(len(x))
         fold = Fold(rows, rows[:0])
         if validation_data is not None:
-            val_x = self._check_x(validation_data[0])
-            unknown = np.setdiff1d(validation_data[1], classes)
-            if len(unknown):
+            val_X, val_y = validation_data
+            check_consistent_length(val_X, val_y)
+            val_x = self._check_x(val_X)
+            self._check_shape(val_x, x.shape[1:])
+            unknown = np.setdiff1d(val_y, classes).tolist()
+            if unknown:
                 raise ValueError(f"validation_data has the class {unknown[0]!r}, which y has not.")
             x = np.concatenate([x, val_x])
-            labels = np.concatenate(
-                [labels, np.searchsorted(classes, validation_data[1]).astype(np.int32)]
-            )
+            labels = np.concatenate([labels, np.searchsorted(classes, val_y).astype(np.int32)])
             fold = Fold(rows, np.arange(len(rows), len(x)))
         trial = Trial(0, 0, 0, self._seed(), 0, network, {})
         problem = Problem([trial], [fold], [Data(x, labels)])
@@ -253,11 +282,7 @@ class _Classifier(ClassifierMixin, BaseEstimator):
         """Class probabilities ``[M, C]`` of rows ``X [M, ...]``, columns as in `classes_`."""
         check_is_fitted(self)
         x = self._check_x(X)
-        if x.shape[1:] != self.sample_shape_:
-            raise ValueError(
-                f"each row of X must have the shape {self.sample_shape_} that {type(self).__name__}"
-                f" was fitted on, got {x.shape[1:]}."
-            )
+        self._check_shape(x, self.sample_shape_)
         return programs.predict(
             self.network_.structure,
             self.network_.hyperparameters.fields,
@@ -270,10 +295,6 @@ class _Classifier(ClassifierMixin, BaseEstimator):
         """Most probable class of each row, ``[M]``."""
         probabilities = self.predict_proba(X)
         return self.classes_[probabilities.argmax(axis=1)]
-
-
-def _with_fields(module: nn.Module, fields: dict[str, Any]) -> nn.Module:
-    return module.clone(**fields)
 
 
 @functools.lru_cache(maxsize=256)

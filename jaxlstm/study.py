@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
+import io
 import os
 import platform
 import time
@@ -23,6 +24,7 @@ from jaxlstm.grid import programs
 from jaxlstm.grid.plan import available_cores
 from jaxlstm.grid.search import GridSearch
 from jaxlstm.report import Run, save_run
+from jaxlstm.report.files import write_atomic
 
 PACKAGES = ("jaxlstm", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn", "pandas")
 
@@ -233,9 +235,9 @@ def _save_estimator(estimator: Any, path: Path) -> None:
     import joblib
 
     path.parent.mkdir(exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    joblib.dump(estimator, part)
-    os.replace(part, path)
+    content = io.BytesIO()
+    joblib.dump(estimator, content)
+    write_atomic(path, content.getvalue())
 
 
 def _table(search: GridSearch, rows: int = 5) -> Table:

@@ -32,8 +32,8 @@ class SequenceData:
 
     @property
     def sha256(self) -> str:
-        """A hash of the rows and labels."""
-        digest = hashlib.sha256()
+        """A hash of the rows, the labels and the classes' names."""
+        digest = hashlib.sha256(repr(self.classes).encode())
         for array in (self.x, self.y):
             digest.update(f"{array.dtype}{array.shape}".encode())
             digest.update(np.ascontiguousarray(array).data)

@@ -48,7 +48,8 @@ def _compiled(
     **jit: Any,
 ) -> Any:
     """Returns the program for this key and these arguments' shapes, compiling it the first time."""
-    key = (kind, key, _signature(args), jax.config.jax_default_matmul_precision)
+    precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+    key = (kind, key, _signature(args), precision)
     with _lock:
         lock = _locks.setdefault(key, threading.Lock())
     with lock:  # one lock a program: different programs compile side by side

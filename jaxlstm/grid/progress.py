@@ -71,9 +71,6 @@ class LiveProgress:
     ) -> None:
         self._display.stop()
 
-    def compiling(self, group: int) -> None:
-        """Nothing to draw: other lanes train meanwhile."""
-
     def epoch(self, trial: int) -> None:
         """Moves the bar."""
         with self._lock:

@@ -24,7 +24,7 @@ def _param_arrays(candidates: Sequence[Mapping[str, Any]]) -> dict[str, np.ma.Ma
         except ValueError:  # values of different lengths
             natural = np.empty((0, 0))
         # Strings and sequences stay objects, as in scikit-learn.
-        is_plain = natural.ndim == 1 and natural.dtype.kind not in "US"
+        is_plain = natural.ndim == 1 and natural.dtype.kind != "U"
         dtype = natural.dtype if is_plain else object
         array = np.ma.MaskedArray(np.empty(len(candidates), dtype), mask=True)
         for index, value in held:

@@ -16,7 +16,7 @@ import numpy as np
 
 from jaxlstm.grid import programs
 from jaxlstm.grid.plan import Chunk, Plan
-from jaxlstm.grid.space import Problem, pad_rows
+from jaxlstm.grid.space import Problem, Trial, pad_rows
 from jaxlstm.train.trial import Data, Metrics, Rows
 
 #: The columns of a trial's curve, one value an epoch.
@@ -49,9 +49,6 @@ class Outcome:
 
 class Progress(Protocol):
     """What a run tells while it goes on; called from worker threads."""
-
-    def compiling(self, group: int) -> None:
-        """A group's program is about to be compiled."""
 
     def epoch(self, trial: int) -> None:
         """A trial has trained one more epoch."""
@@ -168,13 +165,13 @@ class _Run:
     ):
         self.validation_freq = validation_freq
         self.plan, self.problem, self.progress = plan, problem, progress
-        self.mesh = programs.lanes_mesh(plan.devices) if plan.layout == "vmap" else None
+        devices = jax.local_devices()[: plan.devices]
+        self.mesh = programs.lanes_mesh(devices) if plan.layout == "vmap" else None
         tables = pad_rows(problem.folds, len(problem.datasets[0].y))
         if self.mesh is None:
-            device = plan.devices[0]
-            self.data = [jax.device_put(data, device) for data in problem.datasets]
+            self.data = [jax.device_put(data, devices[0]) for data in problem.datasets]
             self.rows = [
-                jax.device_put(Rows(*(table[fold] for table in tables)), device)
+                jax.device_put(Rows(*(table[fold] for table in tables)), devices[0])
                 for fold in range(len(problem.folds))
             ]
         else:
@@ -186,15 +183,14 @@ class _Run:
     def train(self, lanes: _Lanes, queue: _Queue) -> list[Outcome]:
         outcomes = [Outcome(trial.index, {name: [] for name in CURVES}) for trial in lanes.trials]
         epochs = np.asarray([trial.network.epochs for trial in lanes.trials])
-        pending: deque[tuple[np.ndarray, bool, Metrics]] = deque()
+        pending: deque[tuple[np.ndarray, Metrics]] = deque()
         start = time.perf_counter()
         for epoch in range(int(epochs.max())):
             lanes.active[: len(epochs)] &= epochs > epoch
             if queue.stopped or not lanes.active.any():
                 break
-            # A lane's last epoch is always validated: its score comes from there.
-            validate = (epoch + 1) % self.validation_freq == 0 or bool((epochs == epoch + 1).any())
-            pending.append((lanes.active.copy(), validate, lanes.train_epoch(validate)))
+            validate = any(self._is_validated(trial, epoch + 1) for trial in lanes.trials)
+            pending.append((lanes.active.copy(), lanes.train_epoch(validate)))
             if len(pending) > self.late:
                 self._record(lanes, outcomes, *pending.popleft())
         while pending:
@@ -205,21 +201,23 @@ class _Run:
             outcome.params, outcome.collections = lanes.variables(lane)
         return outcomes
 
+    def _is_validated(self, trial: Trial, epoch: int) -> bool:
+        """Whether a trial is validated after this epoch; its score comes from the last one."""
+        return epoch % self.validation_freq == 0 or epoch == trial.network.epochs
+
     def _record(
-        self,
-        lanes: _Lanes,
-        outcomes: list[Outcome],
-        active: np.ndarray,
-        validate: bool,
-        metrics: Metrics,
+        self, lanes: _Lanes, outcomes: list[Outcome], active: np.ndarray, metrics: Metrics
     ) -> None:
         sums = [np.atleast_1d(np.asarray(value, float)) for value in metrics]
         for lane, outcome in enumerate(outcomes):
             if not active[lane] or outcome.failed:
                 continue
-            fold = self.problem.folds[lanes.trials[lane].fold]
+            trial = lanes.trials[lane]
+            fold = self.problem.folds[trial.fold]
             loss, correct, val_loss, val_correct, penalty, rate = (total[lane] for total in sums)
-            rows, val_rows = len(fold.train), len(fold.validation) if validate else 0
+            rows, val_rows = len(fold.train), len(fold.validation)
+            if not self._is_validated(trial, outcome.epochs + 1):
+                val_rows, val_loss = 0, 0.0  # evaluated, if at all, for a lane beside it
             values = (
                 rate,
                 loss / rows,
@@ -280,8 +278,6 @@ def execute(
     def work() -> None:
         with _settings_of(caller):
             while (chunk := queue.take()) is not None:
-                if progress:
-                    progress.compiling(chunk.group)
                 lanes = _Lanes(run, chunk)
                 queue.is_ready(chunk.group)
                 for outcome in run.train(lanes, queue):
@@ -294,8 +290,9 @@ def execute(
                     if progress:
                         progress.finished(outcome)
 
-    with ThreadPoolExecutor(max(1, min(plan.workers, len(plan.chunks)))) as pool:
-        futures = [pool.submit(work) for _ in range(max(1, min(plan.workers, len(plan.chunks))))]
+    workers = max(1, min(plan.workers, len(plan.chunks)))
+    with ThreadPoolExecutor(workers) as pool:
+        futures = [pool.submit(work) for _ in range(workers)]
         try:
             for future in futures:
                 future.add_done_callback(lambda done: queue.stop() if done.exception() else None)

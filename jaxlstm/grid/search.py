@@ -5,17 +5,18 @@ from __future__ import annotations
 import contextlib
 import time
 import warnings
-from collections.abc import Mapping, Sequence
-from numbers import Integral
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+from sklearn import config_context, get_config
 from sklearn.base import clone
 from sklearn.exceptions import FitFailedWarning
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import GridSearchCV, ParameterGrid, check_cv
 from sklearn.pipeline import Pipeline
-from sklearn.utils import check_random_state
+from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils.validation import indexable
 
 from jaxlstm.grid.plan import Plan, make_plan
@@ -46,15 +47,21 @@ class _Prepared:
         self.search = search
         self.candidates = search._candidates()
         self._check_names()
+        if y is None:
+            raise ValueError("y is missing: a search needs the label of each row.")
         X, y, groups = indexable(X, y, groups)
         base = clone(search.estimator)
         self.is_pipeline = isinstance(base, Pipeline)
+        self._variants: dict[Any, int] = {}
+        self._datasets: list[Data] = []
+        # What each data set was made by: a classifier that knows its columns, and a pipeline's steps.
+        self._made_by: list[tuple[Any, list[Any]]] = []
         if self.is_pipeline:
-            self.X, self.labels, self.classes = X, *self._check_y(y)
+            self.labels, self.classes = self._check_y(y)
         else:
             x, self.labels, self.classes = base._check_xy(X, y)
-            self.X = x
-        self.raw_X, self.y = X, np.asarray(y)
+            self._add_dataset(x, base, [])
+        self.X, self.y = X, np.asarray(y)
         splitter = check_cv(search.cv, self.y, classifier=True)
         self._check_folds(splitter)
         with warnings.catch_warnings():
@@ -63,15 +70,12 @@ class _Prepared:
             splits = list(splitter.split(X, y, groups))
         if not splits:
             raise ValueError(f"cv={search.cv!r} makes no split.")
-        self.folds = [Fold(np.asarray(train), np.asarray(test)) for train, test in splits]
-        for number, fold in enumerate(self.folds):
-            if not len(fold.train) or not len(fold.validation):
-                raise ValueError(f"split {number} of cv={search.cv!r} leaves one part empty.")
+        self.folds = [
+            Fold(*(_row_numbers(part, len(self.y), number) for part in split))
+            for number, split in enumerate(splits)
+        ]
         self.seeds, self.refit_seed = self._draw_seeds(_classifier_of(base))
-        self._variants: dict[Any, int] = {}
-        self._transformers: dict[int, Any] = {}
-        self._datasets: list[Data] = []
-        self.estimators = [clone(base).set_params(**clone_params(c)) for c in self.candidates]
+        self.estimators = [clone(base).set_params(**_copies(c)) for c in self.candidates]
         self.problem = self._build()
 
     def _check_names(self) -> None:
@@ -98,7 +102,7 @@ class _Prepared:
         if counts.max() < folds:
             raise ValueError(
                 f"cv={folds} folds need a class with at least {folds} rows; the largest,"
-                f" {self.classes[counts.argmax()]!r}, has {counts.max()}."
+                f" {self.classes.tolist()[counts.argmax()]!r}, has {counts.max()}."
             )
         small = [
             f"{label!r} ({count})"
@@ -136,7 +140,8 @@ class _Prepared:
                         self._datasets[variant].x, self.labels[fold.train], self.classes
                     )
                 except (TypeError, ValueError) as error:
-                    raise type(error)(f"{error} (in the cell {self.candidates[cell]})") from error
+                    kind = TypeError if isinstance(error, TypeError) else ValueError
+                    raise kind(f"{error} (in the cell {self.candidates[cell]})") from error
                 own = classifier.random_state
                 seed = int(own) if isinstance(own, Integral) else self.seeds[number]
                 trials.append(
@@ -147,20 +152,20 @@ class _Prepared:
     def _variant(self, cell: int, number: int) -> int:
         """Which data set a cell's fold trains on; a pipeline's is transformed, fitted on the fold."""
         if not self.is_pipeline:
-            if not self._datasets:
-                self._datasets.append(Data(self.X, self.labels))
             return 0
         estimator = self.estimators[cell]
         own = f"{estimator.steps[-1][0]}__"
         others = {k: v for k, v in self.candidates[cell].items() if not k.startswith(own)}
-        key = number, tuple(sorted((name, repr(value)) for name, value in others.items()))
+        key = number, frozenset((name, _identity(value)) for name, value in others.items())
         if key not in self._variants:
             fold = self.folds[number]
-            steps = clone(Pipeline(estimator.steps[:-1])) if len(estimator.steps) > 1 else None
-            train, test = _rows(self.X, fold.train), _rows(self.X, fold.validation)
-            if steps is not None:
-                train = steps.fit_transform(train, self.y[fold.train])
-                test = steps.transform(test)
+            train, test = (_safe_indexing(self.X, rows) for rows in (fold.train, fold.validation))
+            steps: list[Any] = []
+            if len(estimator.steps) > 1:
+                transformers = clone(Pipeline(estimator.steps[:-1]))
+                train = transformers.fit_transform(train, self.y[fold.train])
+                test = transformers.transform(test)
+                steps = transformers.steps
             classifier = clone(_classifier_of(estimator))
             with warnings.catch_warnings():
                 # Steps give float64 as a rule; to say it for each fold helps nobody.
@@ -169,10 +174,13 @@ class _Prepared:
                 test_x = classifier._check_x(test)
             x = np.zeros((len(self.labels), *train_x.shape[1:]), train_x.dtype)
             x[fold.train], x[fold.validation] = train_x, test_x
-            self._transformers[len(self._datasets)] = steps
-            self._variants[key] = len(self._datasets)
-            self._datasets.append(Data(x, self.labels))
+            self._variants[key] = self._add_dataset(x, classifier, steps)
         return self._variants[key]
+
+    def _add_dataset(self, x: np.ndarray, classifier: Any, steps: list[Any]) -> int:
+        self._datasets.append(Data(x, self.labels))
+        self._made_by.append((classifier, steps))
+        return len(self._datasets) - 1
 
     def fitted(self, outcome: Outcome) -> Any:
         """The estimator that a finished trial stands for."""
@@ -181,23 +189,56 @@ class _Prepared:
         classifier = _classifier_of(estimator)
         x = self.problem.datasets[trial.variant].x
         classifier._adopt(outcome, trial.network, self.classes, x.shape[1:])
-        classifier.n_features_in_ = x.shape[1]
-        if self.is_pipeline and self._transformers[trial.variant] is not None:
-            estimator.steps[:-1] = self._transformers[trial.variant].steps
+        checked, steps = self._made_by[trial.variant]
+        for name in ("n_features_in_", "feature_names_in_"):
+            if hasattr(checked, name):
+                setattr(classifier, name, getattr(checked, name))
+        if self.is_pipeline:
+            estimator.steps[:-1] = steps
         return estimator
 
     def rows(self, numbers: np.ndarray) -> tuple[Any, np.ndarray]:
-        """Rows as a scorer hands them to an estimator."""
-        return _rows(self.raw_X if self.is_pipeline else self.X, numbers), self.y[numbers]
+        """Rows and labels as `fit` got them, for a scorer."""
+        return _safe_indexing(self.X, numbers), self.y[numbers]
 
 
-def clone_params(params: Mapping[str, Any]) -> dict[str, Any]:
+def _copies(params: Mapping[str, Any]) -> dict[str, Any]:
     """Copies values that are estimators themselves, as a pipeline's steps are."""
     return {name: clone(value, safe=False) for name, value in params.items()}
 
 
-def _rows(X: Any, numbers: np.ndarray) -> Any:
-    return X.iloc[numbers] if hasattr(X, "iloc") else np.asarray(X)[numbers]
+def _identity(value: Any) -> Any:
+    """What tells a parameter's values apart; those that cannot be hashed are equal to themselves."""
+    try:
+        hash(value)
+    except TypeError:
+        return id(value)
+    return type(value), value
+
+
+def _row_numbers(part: Any, rows: int, split: int) -> np.ndarray:
+    """One part of a split as row numbers.
+
+    Raises:
+      TypeError: neither row numbers nor a mask.
+      ValueError: no row, or one that X does not have.
+    """
+    numbers = np.asarray(part)
+    where = f"split {split} of cv"
+    if numbers.dtype == bool:
+        if numbers.shape != (rows,):
+            raise ValueError(f"{where} is a mask of shape {numbers.shape}, X has {rows} rows.")
+        numbers = np.flatnonzero(numbers)
+    if not numbers.size:
+        raise ValueError(f"{where} leaves one part empty.")
+    if numbers.ndim != 1 or numbers.dtype.kind not in "iu":
+        raise TypeError(
+            f"{where} must give row numbers or a mask, got {numbers.dtype} of shape {numbers.shape}."
+        )
+    beyond = numbers[(numbers < -rows) | (numbers >= rows)]
+    if beyond.size:
+        raise ValueError(f"{where} names row {beyond[0]}, X has {rows} rows.")
+    return numbers % rows
 
 
 def _scorers(estimator: Any, scoring: Any) -> Any:
@@ -216,7 +257,10 @@ class _Scoring:
 
     def __init__(self, prepared: _Prepared, search: GridSearch):
         self.prepared, self.search = prepared, search
+        self.config = get_config()  # scikit-learn's settings are a thread's own
         self.scorer = _scorers(search.estimator, search.scoring)
+        if isinstance(self.scorer, dict):
+            self._check_refit(self.scorer)
         # Accuracy on the validation rows is counted in the program itself.
         self.is_counted = search.scoring in (None, "accuracy") and not search.return_train_score
 
@@ -227,25 +271,49 @@ class _Scoring:
         if outcome.failed is None and self.is_counted:
             scores["test"] = outcome.curves["val_accuracy"][-1]
         elif outcome.failed is None:
-            fold = self.prepared.folds[self.prepared.problem.trials[outcome.trial].fold]
-            parts = {"test": fold.validation}
-            if self.search.return_train_score:
-                parts["train"] = fold.train
             try:
-                estimator = self.prepared.fitted(outcome)
-                for part, numbers in parts.items():
-                    scores[part] = self._score(estimator, *self.prepared.rows(numbers))
+                with config_context(**self.config):
+                    scores = self._score_parts(outcome)
             except Exception as error:
                 if self.search.error_score == "raise":
                     raise
                 outcome.failed = f"scoring raised {type(error).__name__}: {error}"
-                scores = {}
+        elif self.search.error_score == "raise":
+            trial = self.prepared.problem.trials[outcome.trial]
+            raise ValueError(
+                f"The fit of {trial.params}, fold {trial.fold} failed: {outcome.failed}."
+            )
+        for part in scores.values():
+            if isinstance(part, Mapping):
+                self._check_refit(part)
+            for score in part.values() if isinstance(part, Mapping) else [part]:
+                if not isinstance(score, Real):
+                    raise TypeError(f"scoring must return numbers, got {score!r}.")
         return scores | {"seconds": time.perf_counter() - start}
 
-    def _score(self, estimator: Any, X: Any, y: np.ndarray) -> Any:
-        if isinstance(self.scorer, dict):
-            return {name: scorer(estimator, X, y) for name, scorer in self.scorer.items()}
-        return self.scorer(estimator, X, y)
+    def _score_parts(self, outcome: Outcome) -> dict[str, Any]:
+        fold = self.prepared.folds[self.prepared.problem.trials[outcome.trial].fold]
+        parts = {"test": fold.validation}
+        if self.search.return_train_score:
+            parts["train"] = fold.train
+        estimator = self.prepared.fitted(outcome)
+        scores = {}
+        for part, numbers in parts.items():
+            X, y = self.prepared.rows(numbers)
+            if isinstance(self.scorer, dict):
+                scores[part] = {name: one(estimator, X, y) for name, one in self.scorer.items()}
+            else:
+                scores[part] = self.scorer(estimator, X, y)
+        return scores
+
+    def _check_refit(self, metrics: Iterable[str]) -> None:
+        refit = self.search.refit
+        if refit is False or callable(refit) or (isinstance(refit, str) and refit in metrics):
+            return
+        raise ValueError(
+            "with several metrics, refit must be False, a callable or one of"
+            f" {', '.join(metrics)}; got {refit!r}."
+        )
 
 
 class GridSearch(GridSearchCV):
@@ -376,8 +444,9 @@ class GridSearch(GridSearchCV):
         """
         prepared = _Prepared(self, X, y, groups)
         check_number("validation_freq", self.validation_freq, NUMBERS["epochs"])
+        if self.error_score != "raise" and not isinstance(self.error_score, Real):
+            raise ValueError(f"error_score must be a number or 'raise', got {self.error_score!r}.")
         scoring = _Scoring(prepared, self)
-        self._check_refit(scoring)
         # Memory matters before the run where lanes share a device.
         plan = self._plan(prepared, measure=False)
         if plan.layout == "vmap":
@@ -398,16 +467,6 @@ class GridSearch(GridSearchCV):
         if self.refit:
             self._refit(prepared, X, y)
         return self
-
-    def _check_refit(self, scoring: _Scoring) -> None:
-        names = scoring.scorer
-        if not isinstance(names, dict) or self.refit is False or callable(self.refit):
-            return
-        if not isinstance(self.refit, str) or self.refit not in names:
-            raise ValueError(
-                "with several metrics, refit must be False, a callable or one of"
-                f" {', '.join(names)}; got {self.refit!r}."
-            )
 
     def _collect(
         self,
@@ -469,7 +528,6 @@ class GridSearch(GridSearchCV):
         failed = [outcome for outcome in outcomes if outcome.failed]
         if not failed:
             return
-        first = prepared.problem.trials[failed[0].trial]
         named = "; ".join(
             f"{t.params}, fold {t.fold}"
             for t in (prepared.problem.trials[outcome.trial] for outcome in failed[:5])
@@ -478,8 +536,6 @@ class GridSearch(GridSearchCV):
         message = (
             f"{len(failed)} of {len(outcomes)} fits failed ({failed[0].failed}): {named}{more}."
         )
-        if self.error_score == "raise":
-            raise ValueError(f"{message} The first: {first.params}, fold {first.fold}.")
         if len(failed) == len(outcomes):
             raise ValueError(f"{message} Nothing is left to choose from.")
         warnings.warn(

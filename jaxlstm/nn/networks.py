@@ -18,7 +18,7 @@ Array = jax.Array
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "elu": jax.nn.elu,
-    "gelu": jax.nn.gelu,
+    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
     "linear": lambda x: x,
     "relu": jax.nn.relu,
     "selu": jax.nn.selu,

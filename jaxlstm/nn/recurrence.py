@@ -145,11 +145,15 @@ def _lstm_backward(reverse: bool, residuals: Any, cotangents: Any) -> Any:
     params, x, carry, lengths, kept = residuals
     d_hs, (d_c_last, d_h_last) = cotangents
     valid = _is_valid(lengths, x.shape[0])
+    if valid is not None:
+        x = jnp.where(valid, x, 0)  # dz is 0 there, but 0 * nan is not
 
     def before(states: Array, initial: Array) -> Array:
         if reverse:
-            return jnp.concatenate([states[1:], initial[None]])
-        return jnp.concatenate([initial[None], states[:-1]])
+            states = jnp.concatenate([states[1:], initial[None]])
+        else:
+            states = jnp.concatenate([initial[None], states[:-1]])
+        return states[: x.shape[0]]  # nothing where T is 0
 
     c_before, h_before = before(kept.c, carry[0]), before(kept.h, carry[1])
     recurrent_kernel_t = params.recurrent_kernel.T

@@ -40,7 +40,9 @@ def _momentum(h: Hyperparameters, trace: Any, updates: Any) -> tuple[Any, Any]:
 
 
 def _adam(h: Hyperparameters, slots: Slots, grads: Any, rate: Array, step: Array) -> Any:
-    rule = optax.scale_by_adam(h.beta_1, h.beta_2, h.epsilon)
+    # Keras adds epsilon to the root of the uncorrected mean, optax to that of the corrected one.
+    epsilon = h.epsilon / jnp.sqrt(1 - h.beta_2 ** (step + 1))
+    rule = optax.scale_by_adam(h.beta_1, h.beta_2, epsilon)
     updates, state = rule.update(grads, optax.ScaleByAdamState(step, slots.first, slots.second))
     return jax.tree.map(lambda u: -rate * u, updates), Slots(state.mu, state.nu)
 

@@ -87,7 +87,8 @@ def init(structure: Structure, x: Array, key: Array) -> State:
 
     Args:
       structure: network and batch size.
-      x: one row of the data set, ``[1, ...]``; only shape and type matter.
+      x: one row of the data set, ``[1, ...]``; only shape and type matter. The state is of its
+        type, whatever type the network draws its weights in.
       key: the trial's random key.
 
     Returns:
@@ -99,6 +100,11 @@ def init(structure: Structure, x: Array, key: Array) -> State:
         module.init(
             {"params": init_key, "dropout": init_key}, x, **mode_argument(module, train=False)
         )
+    )
+    dtype = jnp.result_type(x, float)
+    variables = jax.tree.map(
+        lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf,
+        variables,
     )
     params = variables.pop("params", {})
     zero = jnp.zeros((), jnp.int32)
@@ -214,7 +220,7 @@ def train_epoch(
             return loss, (logits, updated)
 
         (loss, (logits, updated)), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
-        rate = schedules.learning_rate(hyperparameters, (step / steps).astype(dtype)).astype(dtype)
+        rate = schedules.learning_rate(hyperparameters, step.astype(dtype) / steps).astype(dtype)
         params, slots = optimizers.update(hyperparameters, slots, grads, params, rate, step)
         loss_sum = loss_sum + loss * jnp.sum(valid)
         correct = correct + objective.count_correct(logits, labels, valid)

@@ -1,0 +1,210 @@
+"""The networks against Keras's, with the same weights; where dropout stands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import keras
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from jaxlstm.nn import CNN, MLP, Dropout, LSTMClassifierNetwork
+from jaxlstm.nn.networks import ACTIVATIONS, activation
+
+Layer = keras.layers.Layer
+
+
+def normal(*shape: int, seed: int = 0) -> jax.Array:
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+def draw(module: nn.Module, x: Any) -> Any:
+    """Parameters of a module, random everywhere: biases too."""
+    shapes = jax.eval_shape(module.init, jax.random.key(0), x)["params"]
+    leaves, structure = jax.tree.flatten(shapes)
+    leaves = [normal(*leaf.shape, seed=7 + n) / 2 for n, leaf in enumerate(leaves)]
+    return jax.tree.unflatten(structure, leaves)
+
+
+def loaded(layer: Layer, shape: Any, *weights: dict[str, Any]) -> Layer:
+    """A Keras layer built for inputs of a shape, with our weights in Keras's order."""
+    layer.build(shape)
+    names = ("kernel", "recurrent_kernel", "bias")
+    layer.set_weights([group[name] for group in weights for name in names if name in group])
+    return layer
+
+
+def keras_lstm(units: int, weights: Any, shape: Any, merge: str | None, outputs: bool) -> Layer:
+    """One layer, in both directions where the weights name them."""
+    layer = keras.layers.LSTM(units, return_sequences=outputs)
+    if "forward" not in weights:
+        return loaded(layer, shape, weights)
+    layer = keras.layers.Bidirectional(layer, merge_mode=merge)
+    return loaded(layer, shape, weights["forward"], weights["backward"])
+
+
+LSTM_NETWORKS = {
+    "one layer": {"units": (6,)},
+    "stack, dense": {"units": (6, 4), "dense": (5, 7), "activation": "tanh"},
+    "both directions": {"units": (4, 3), "bidirectional": True, "dense": (5,)},
+    "both directions, mean": {"units": (3,), "bidirectional": True, "merge": "mean"},
+}
+
+
+@pytest.mark.parametrize("ragged", [False, True])
+@pytest.mark.parametrize("fields", LSTM_NETWORKS.values(), ids=LSTM_NETWORKS)
+def test_lstm_network_equals_keras(fields: dict[str, Any], ragged: bool) -> None:
+    net = LSTMClassifierNetwork(3, **fields)
+    x = normal(4, 6, 2)
+    params = draw(net, x)
+    lengths = np.array([6, 3, 1, 4]) if ragged else None
+    mask = np.arange(6) < lengths[:, None] if lengths is not None else None
+
+    h: Any = x
+    merge = {"concat": "concat", "mean": "ave"}[net.merge]
+    for index, units in enumerate(net.units):
+        weights = params["StackedLSTM_0"][f"lstm_{index}"]
+        outputs = index < len(net.units) - 1
+        h = keras_lstm(units, weights, h.shape, merge, outputs)(h, mask=mask)
+    for index, units in enumerate(net.dense):
+        dense = keras.layers.Dense(units, activation=net.activation)
+        h = loaded(dense, h.shape, params[f"dense_{index}"])(h)
+    wanted = loaded(keras.layers.Dense(3), h.shape, params["logits"])(h)
+
+    got = jax.jit(net.apply)({"params": params}, x, lengths=lengths)
+    assert_allclose(got, wanted, atol=1e-5)
+    assert np.ptp(wanted, axis=0).min() > 0.01  # the rows do differ
+
+
+def test_mlp_equals_numpy() -> None:
+    net = MLP(3, (7, 5), "tanh")
+    x = normal(4, 3, 2)
+    params = draw(net, x)
+    got = jax.jit(net.apply)({"params": params}, x)
+    h = np.asarray(x).reshape(4, 6)
+    for name in ("dense_0", "dense_1", "logits"):
+        h = h @ np.asarray(params[name]["kernel"]) + np.asarray(params[name]["bias"])
+        h = h if name == "logits" else np.tanh(h)
+    assert_allclose(got, h, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(3, 11, 14), (3, 11, 14, 2)], ids=["grey", "two channels"])
+def test_cnn_equals_keras(shape: tuple[int, ...]) -> None:
+    net = CNN(3, channels=(4, 5), kernel_size=(3, 2), activation="elu")
+    x = normal(*shape)
+    params = draw(net, x)
+    h: Any = x if x.ndim == 4 else x[..., None]
+    for index, channels in enumerate(net.channels):
+        conv = keras.layers.Conv2D(channels, (3, 2), activation="elu")
+        h = loaded(conv, h.shape, params[f"conv_{index}"])(h)
+        h = keras.layers.MaxPooling2D()(h)
+    h = keras.layers.Flatten()(h)
+    wanted = loaded(keras.layers.Dense(3), h.shape, params["logits"])(h)
+    assert_allclose(jax.jit(net.apply)({"params": params}, x), wanted, atol=1e-5)
+
+
+def test_cnn_of_28_by_28_images() -> None:
+    """28 -> 26 -> 13 -> 11 -> 5: the studies' network."""
+    params = jax.eval_shape(CNN(10).init, jax.random.key(0), jnp.zeros((2, 28, 28)))["params"]
+    assert {name: layer["kernel"].shape for name, layer in params.items()} == {
+        "conv_0": (3, 3, 1, 32),
+        "conv_1": (3, 3, 32, 64),
+        "logits": (5 * 5 * 64, 10),
+    }
+
+
+@pytest.mark.parametrize(
+    ("net", "x"),
+    [
+        (MLP(4, (30,)), normal(2, 20)),
+        (CNN(4), normal(2, 12, 12)),
+        (LSTMClassifierNetwork(4, dense=(30,)), normal(2, 3, 5)),
+    ],
+    ids=["mlp", "cnn", "lstm"],
+)
+def test_dense_and_convolution_weights_start_as_keras_does(net: nn.Module, x: Any) -> None:
+    """Glorot uniform, whose fans count a convolution's whole window; biases 0."""
+    for name, layer in jax.jit(net.init)(jax.random.key(0), x)["params"].items():
+        if name == "StackedLSTM_0":
+            continue
+        *window, fan_in, fan_out = layer["kernel"].shape
+        limit = np.sqrt(6 / (np.prod(window) * (fan_in + fan_out)))
+        assert 0.9 * limit < np.abs(layer["kernel"]).max() <= limit
+        assert not layer["bias"].any()
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activation_is_keras(name: str) -> None:
+    x = 3 * normal(50, 6)
+    assert_allclose(activation(name)(x), keras.activations.get(name)(x), atol=1e-6)
+
+
+def test_unknown_activation() -> None:
+    with pytest.raises(ValueError, match=r"one of elu, gelu, .*tanh, got 'rleu'"):
+        draw(MLP(2, activation="rleu"), normal(2, 3))
+
+
+class TestDropout:
+    """What is dropped, and that what follows sees it."""
+
+    def run(self, net: nn.Module, x: Any) -> tuple[Any, dict[str, Any], Any]:
+        """Parameters, the outputs of every dropout by its path, and the logits."""
+        params = draw(net, x)
+        logits, seen = net.apply(
+            {"params": params},
+            x,
+            train=True,
+            rngs={"dropout": jax.random.key(1)},
+            capture_intermediates=lambda module, _: isinstance(module, Dropout),
+        )
+        flat = jax.tree_util.tree_flatten_with_path(seen["intermediates"])[0]
+        return params, {jax.tree_util.keystr(path): out for path, out in flat}, logits
+
+    def dense(self, layer: Any, h: Any) -> Any:
+        return h @ layer["kernel"] + layer["bias"]
+
+    def test_of_one_lstm_layer_is_on_its_last_state(self) -> None:
+        net = LSTMClassifierNetwork(3, units=(9,), dropout=0.5)
+        params, dropped, logits = self.run(net, normal(4, 5, 2))
+        ((path, h),) = dropped.items()
+        assert "StackedLSTM" not in path
+        assert h.shape == (4, 9)
+        assert 0 < (h == 0).sum() < h.size
+        assert_allclose(logits, self.dense(params["logits"], h), atol=1e-5)
+
+    def test_of_several_lstm_layers_is_between_them_and_after_dense_ones(self) -> None:
+        net = LSTMClassifierNetwork(
+            3, units=(9, 8, 7), dropout=0.5, dense=(10,), dense_dropout=0.3, activation="tanh"
+        )
+        params, dropped, logits = self.run(net, normal(4, 5, 2))
+        inside = [out.shape for path, out in dropped.items() if "StackedLSTM" in path]
+        outside = [out for path, out in dropped.items() if "StackedLSTM" not in path]
+        assert inside == [(4, 5, 9), (4, 5, 8)]
+        (h,) = outside  # after tanh: values of at most 1, divided by 0.7
+        assert h.shape == (4, 10)
+        assert (h == 0).any()
+        assert np.abs(h).max() > 1
+        assert_allclose(logits, self.dense(params["logits"], h), atol=1e-5)
+
+    @pytest.mark.parametrize(
+        ("net", "x", "shapes"),
+        [
+            (MLP(3, (9, 8), dropout=0.5), normal(4, 5), [(4, 9), (4, 8)]),
+            (CNN(3, (4, 6), dropout=0.5), normal(4, 11, 12), [(4, 6 * 1 * 1)]),
+        ],
+        ids=["mlp", "cnn"],
+    )
+    def test_of_other_networks(self, net: nn.Module, x: Any, shapes: Any) -> None:
+        params, dropped, logits = self.run(net, x)
+        outputs = list(dropped.values())
+        assert [out.shape for out in outputs] == shapes
+        assert_allclose(logits, self.dense(params["logits"], outputs[-1]), atol=1e-5)
+        assert not np.allclose(logits, net.apply({"params": params}, x))
+
+    @pytest.mark.parametrize("net", [LSTMClassifierNetwork(2), MLP(2), CNN(2)])
+    def test_rates_are_traced_fields(self, net: Any) -> None:
+        assert set(net.traced_fields) == {n for n in type(net).__annotations__ if "dropout" in n}

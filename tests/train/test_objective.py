@@ -1,0 +1,112 @@
+"""Losses against Keras's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import keras
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from jaxlstm.train import objective
+
+pytestmark = pytest.mark.usefixtures("strict_ranks")
+
+RNG = np.random.default_rng(0)
+LOGITS = RNG.normal(size=(9, 4)).astype(np.float32) * 3
+LABELS = np.array([3, 0, 1, 1, 2, 0, 3, 3, 1], np.int32)
+WEIGHTS = np.array([0.5, 2.0, 1.25, 3.0], np.float32)
+ALL = np.ones(9, bool)
+
+
+def log_softmax(logits: Any) -> Any:
+    logits = np.asarray(logits, np.float64)
+    return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+
+
+def test_cross_entropy_is_minus_the_log_of_the_labels_softmax() -> None:
+    wanted = -log_softmax(LOGITS)[np.arange(9), LABELS]
+    assert_allclose(objective.cross_entropy(LOGITS, LABELS), wanted, rtol=1e-5)
+
+
+def test_cross_entropy_of_large_logits_is_finite() -> None:
+    logits = jnp.array([[1e4, -1e4, 0.0], [3e38, 0.0, -3e38]])
+    assert_allclose(objective.cross_entropy(logits, jnp.array([1, 0])), [2e4, 0])
+
+
+@pytest.mark.parametrize("weights", [np.ones(4, np.float32), WEIGHTS], ids=["none", "weights"])
+def test_batch_loss_is_keras(weights: np.ndarray) -> None:
+    """The weighted losses' sum over the number of rows, not over the sum of weights."""
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    wanted = loss(LABELS, LOGITS, sample_weight=weights[LABELS])
+    assert_allclose(objective.batch_loss(LOGITS, LABELS, ALL, weights), wanted, rtol=1e-6)
+    by_hand = -(log_softmax(LOGITS)[np.arange(9), LABELS] * weights[LABELS]).sum() / 9
+    assert_allclose(objective.batch_loss(LOGITS, LABELS, ALL, weights), by_hand, rtol=1e-5)
+
+
+def test_class_weights_and_l2_are_those_of_train_on_batch() -> None:
+    x, kernel = RNG.normal(size=(9, 5)).astype(np.float32), RNG.normal(size=(5, 4))
+    kernel, bias = kernel.astype(np.float32), WEIGHTS - 1
+    dense = keras.layers.Dense(4, kernel_regularizer=keras.regularizers.L2(0.02))
+    model = keras.Sequential([keras.Input((5,)), dense])
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    dense.set_weights([kernel, bias])
+    with jax.numpy_rank_promotion("allow"):  # Keras's own
+        wanted = model.train_on_batch(x, LABELS, class_weight=dict(enumerate(WEIGHTS)))
+    got = objective.batch_loss(x @ kernel + bias, LABELS, ALL, WEIGHTS)
+    got += objective.l2_penalty({"kernel": kernel, "bias": bias}, 0.02)
+    assert_allclose(got, wanted, rtol=1e-5)
+
+
+def test_masked_rows_do_not_count() -> None:
+    valid = np.array([1, 0, 1, 1, 0, 0, 1, 1, 0], bool)
+    wanted = objective.batch_loss(LOGITS[valid], LABELS[valid], ALL[:5], WEIGHTS)
+    loss = jax.value_and_grad(objective.batch_loss)
+    for other in (7.0, 1e30, np.nan):
+        changed = np.where(valid[:, None], LOGITS, np.float32(other))
+        got, grad = loss(changed, np.where(valid, LABELS, 2), valid, WEIGHTS)
+        assert_allclose(got, wanted, rtol=1e-6)
+        if other == 7.0:
+            assert not grad[~valid].any()
+            assert grad[valid].all()
+
+
+def test_a_batch_without_rows_has_loss_0() -> None:
+    loss, grad = jax.value_and_grad(objective.batch_loss)(LOGITS, LABELS, ~ALL, WEIGHTS)
+    assert loss == 0
+    assert not grad.any()
+
+
+def test_l2_is_keras_over_kernels_alone() -> None:
+    params = {
+        "lstm": {
+            "kernel": RNG.normal(size=(3, 8)).astype(np.float32),
+            "recurrent_kernel": RNG.normal(size=(2, 8)).astype(np.float32),
+            "bias": RNG.normal(size=8).astype(np.float32),
+        },
+        "conv": {"kernel": RNG.normal(size=(3, 2, 1, 4)).astype(np.float32)},
+        "norm": {"scale": RNG.normal(size=4).astype(np.float32)},
+    }
+    l2 = keras.regularizers.L2(0.03)
+    kernels = [*list(params["lstm"].values())[:2], params["conv"]["kernel"]]
+    assert_allclose(
+        objective.l2_penalty(params, 0.03), sum(float(l2(kernel)) for kernel in kernels), rtol=1e-6
+    )
+    grads = jax.grad(objective.l2_penalty)(params, 0.03)
+    assert_allclose(grads["conv"]["kernel"], 0.06 * params["conv"]["kernel"], rtol=1e-6)
+    assert not grads["lstm"]["bias"].any()
+    assert not grads["norm"]["scale"].any()
+    assert objective.l2_penalty({"bias": WEIGHTS}, 0.03) == 0
+
+
+def test_count_correct() -> None:
+    right = LOGITS.argmax(-1) == LABELS
+    assert 0 < right.sum() < 9
+    valid = np.array([1, 0, 1, 1, 0, 1, 1, 1, 1], bool)
+    count = objective.count_correct(LOGITS, LABELS, valid)
+    assert count.dtype == np.int32
+    assert_array_equal(count, (right & valid).sum())
+    assert_array_equal(objective.count_correct(LOGITS, LOGITS.argmax(-1), valid), 7)
