@@ -87,8 +87,8 @@ def _split(text: str) -> list[str]:
     return parts
 
 
-def parse_grid(entries: Sequence[str]) -> dict[str, list[Any]]:
-    """Parses ``name=value,value`` entries into a parameter grid.
+def parse_grid(entries: Sequence[str], option: str = "--grid") -> dict[str, list[Any]]:
+    """Parses an option's ``name=value,value`` entries into a parameter grid.
 
     Raises:
       ValueError: an entry without "=" or values, or a name given twice.
@@ -101,9 +101,9 @@ def parse_grid(entries: Sequence[str]) -> dict[str, list[Any]]:
     for entry in entries:
         name, equals, values = entry.partition("=")
         if not equals or not name or not values:
-            raise ValueError(f"--grid takes name=value,value entries, got {entry!r}.")
+            raise ValueError(f"{option} takes name=value entries, got {entry!r}.")
         if name in grid:
-            raise ValueError(f"--grid names {name!r} twice: list its values with commas.")
+            raise ValueError(f"{option} names {name!r} twice: name it once, values with commas.")
         grid[name] = parse_values(values)
     return grid
 
@@ -141,7 +141,7 @@ class Search:
         from jaxlstm.estimator import LSTMClassifier
         from jaxlstm.grid.search import GridSearch
 
-        fixed = parse_grid(self.set)
+        fixed = parse_grid(self.set, "--set")
         for name, values in fixed.items():
             if len(values) != 1:
                 raise ValueError(f"--set takes one value for {name!r}; lists go to --grid.")

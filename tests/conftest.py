@@ -13,10 +13,10 @@ os.environ.update(
     KERAS_BACKEND="jax",
     KERAS_HOME=str(CACHE / "keras"),  # not the user's keras.json
     TF_CPP_MIN_LOG_LEVEL="3",
-    JAX_COMPILATION_CACHE_DIR=str(CACHE / "jax"),
     JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
     JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES="-1",
 )
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE / "jax"))
 
 import hypothesis  # noqa: E402
 import jax  # noqa: E402

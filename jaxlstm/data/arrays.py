@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -54,22 +53,20 @@ def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path} is not a readable npz file: it is damaged or of another kind.")
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            missing = [name for name in ("x", "y") if name not in arrays]
-            if missing:
-                raise ValueError(
-                    f"{path} has no array {missing[0]!r}; it has {', '.join(arrays) or 'none'}."
-                )
-            return arrays["x"], arrays["y"]
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
-        raise ValueError(f"{path} is not a readable npz file: {error}.") from error
-    except ValueError as error:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            names = list(arrays)
+            held = {name: arrays[name] for name in ("x", "y") if name in names}
+    except Exception as error:  # a damaged file makes zipfile, zlib and numpy raise anything
         if "allow_pickle" in str(error):
             raise ValueError(
                 f"{path} holds an array of Python objects: save x as numbers and y as numbers or"
                 " strings of a fixed length (y.astype(str))."
             ) from error
-        raise
+        raise ValueError(f"{path} is not a readable npz file: {error}.") from error
+    for name in ("x", "y"):
+        if name not in held:
+            raise ValueError(f"{path} has no array {name!r}; it has {', '.join(names) or 'none'}.")
+    return held["x"], held["y"]
 
 
 def _read_csv(path: Path, label: str) -> tuple[np.ndarray, np.ndarray]:

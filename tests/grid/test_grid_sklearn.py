@@ -244,7 +244,7 @@ def test_pickle_and_joblib_keep_everything(data: Any, classifier: Any) -> None:
     X, y = data
     for layout in ("loop", "vmap"):
         search = GridSearch(
-            classifier, {"dropout": [0.0, 0.3]}, cv=3, random_state=1, layout=layout
+            classifier, {"dropout": [0.0, 0.1, 0.3]}, cv=3, random_state=1, layout=layout
         ).fit(X, y)
         file = io.BytesIO()
         joblib.dump(search, file)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import keras
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from jaxlstm.nn import LSTMParams, from_keras, from_torch, lstm, to_keras, to_torch
 
+run_lstm = jax.jit(lstm, static_argnames="reverse")
 RNG = np.random.default_rng(0)
 
 
@@ -33,7 +35,7 @@ class TestKeras:
         weights = [normal(3, 20), normal(5, 20), normal(20)][: 3 if use_bias else 2]
         layer.set_weights(weights)
         params = from_keras(layer.get_weights())
-        hs, (c, h) = lstm(params, jnp.asarray(x), initial_carry=carry)
+        hs, (c, h) = run_lstm(params, jnp.asarray(x), initial_carry=carry)
         wanted_hs, wanted_h, wanted_c = layer(x, initial_state=[carry[1], carry[0]])
         assert_allclose(hs, wanted_hs, atol=1e-5)
         assert_allclose(h, wanted_h, atol=1e-5)
@@ -106,16 +108,16 @@ def documented(state: Any, suffix: str, x: np.ndarray) -> np.ndarray:
 
 def run_ours(state: Any, layers: int, x: np.ndarray, prefix: str = "") -> Any:
     """Layer on layer, both directions concatenated; the last states as PyTorch stacks them."""
-    hs: Any = jnp.asarray(x)
+    hs: Any = x
     last = []
     for layer in range(layers):
         outputs = []
         for reverse in (False, True):
             params = from_torch(state, layer=layer, reverse=reverse, prefix=prefix)
-            out, (c, h) = lstm(params, hs, reverse=reverse)
+            out, (c, h) = run_lstm(params, hs, reverse=reverse)
             outputs.append(out)
             last.append((h, c))
-        hs = jnp.concatenate(outputs, -1)
+        hs = np.concatenate(outputs, -1)
     return hs, [np.stack(states) for states in zip(*last, strict=True)]
 
 
@@ -168,7 +170,7 @@ class TestTorch:
         ],
     )
     def test_round_trip_is_exact(self, place: Any, name: str) -> None:
-        params = LSTMParams(normal(3, 20), normal(5, 20), normal(20))
+        params = LSTMParams(*(jnp.asarray(normal(*shape)) for shape in [(3, 20), (5, 20), (20,)]))
         arrays = to_torch(params, **place)
         assert_array_equal(arrays[name], params.kernel.T)
         assert all(array.flags.writeable and array.flags.c_contiguous for array in arrays.values())

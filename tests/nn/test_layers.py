@@ -17,11 +17,20 @@ from jaxlstm.nn.recurrence import LSTMParams, lstm
 LENGTHS = np.array([5, 0, 2, 4])
 
 
-def normal(*shape: int, seed: int = 0) -> jax.Array:
-    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+def normal(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-run_lstm = jax.jit(lstm, static_argnames="reverse")
+def run(function: Any, *args: Any, **options: Any) -> Any:
+    """Compiled, as that takes less time than its operations one by one; NumPy arrays out."""
+    return jax.device_get(jax.jit(function)(*args, **options))
+
+
+compiled = jax.jit(lstm, static_argnames="reverse")
+
+
+def run_lstm(*args: Any, **options: Any) -> Any:
+    return jax.device_get(compiled(*args, **options))
 
 
 def weights_of(variables: Any, *path: str) -> LSTMParams:
@@ -43,9 +52,12 @@ class TestCell:
         x, carry = normal(4, 5, 3), (normal(4, 6, seed=1), normal(4, 6, seed=2))
         rnn = nn.RNN(LSTMCell(6), return_carry=True, reverse=reverse, keep_order=True)
         variables = draw(rnn, x)
-        last, hs = jax.jit(rnn.apply)(variables, x, initial_carry=carry)
-        got_hs, got_last = jax.jit(LSTM(6, reverse=reverse).apply)(
-            {"params": variables["params"]["cell"]}, x, initial_carry=carry
+        last, hs = run(rnn.apply, variables, x, initial_carry=carry)
+        got_hs, got_last = run(
+            LSTM(6, reverse=reverse).apply,
+            {"params": variables["params"]["cell"]},
+            x,
+            initial_carry=carry,
         )
         assert_allclose(got_hs, hs, atol=1e-6)
         assert_allclose(got_last[0], last[0], atol=1e-6)
@@ -54,8 +66,8 @@ class TestCell:
     def test_draws_the_same_weights_as_the_layer(self) -> None:
         cell = LSTMCell(6)
         carry = cell.initialize_carry(jax.random.key(1), (4, 3))
-        from_cell = jax.jit(cell.init)(jax.random.key(0), carry, normal(4, 3))
-        from_layer = jax.jit(LSTM(6).init)(jax.random.key(0), normal(4, 5, 3))
+        from_cell = run(cell.init, jax.random.key(0), carry, normal(4, 3))
+        from_layer = run(LSTM(6).init, jax.random.key(0), normal(4, 5, 3))
         for a, b in zip(jax.tree.leaves(from_cell), jax.tree.leaves(from_layer), strict=True):
             assert_array_equal(a, b)
 
@@ -71,9 +83,9 @@ class TestCell:
 class TestInitialWeights:
     """Keras's: Glorot uniform, orthogonal, forget bias 1."""
 
-    @pytest.mark.parametrize(("features", "units"), [(7, 8), (40, 3), (1, 5)])
+    @pytest.mark.parametrize(("features", "units"), [(7, 8), (40, 3)])
     def test_of_a_layer(self, features: int, units: int) -> None:
-        params = weights_of(jax.jit(LSTM(units).init)(jax.random.key(3), normal(2, 4, features)))
+        params = weights_of(run(LSTM(units).init, jax.random.key(3), normal(2, 4, features)))
         limit = np.sqrt(6 / (features + 4 * units))
         assert params.kernel.shape == (features, 4 * units)
         assert np.abs(params.kernel).max() <= limit
@@ -106,13 +118,14 @@ MERGES = {
 
 
 class TestBidirectional:
-    @pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["full", "ragged"])
-    @pytest.mark.parametrize("merge", MERGES)
+    @pytest.mark.parametrize(
+        ("merge", "lengths"), [("concat", None), *((merge, LENGTHS) for merge in MERGES)]
+    )
     def test_merges_two_hand_run_lstms(self, merge: str, lengths: Any) -> None:
         x = normal(4, 5, 3)
         layer = Bidirectional(6, merge)
         variables = draw(layer, x)
-        hs, h = jax.jit(layer.apply)(variables, x, lengths=lengths)
+        hs, h = run(layer.apply, variables, x, lengths=lengths)
         ahead, (_, h_ahead) = run_lstm(weights_of(variables, "forward"), x, lengths=lengths)
         back, (_, h_back) = run_lstm(
             weights_of(variables, "backward"), x, lengths=lengths, reverse=True
@@ -132,7 +145,7 @@ class TestStack:
         x = normal(4, 5, 3)
         net = StackedLSTM((6, 4, 5))
         variables = draw(net, x)
-        hs, h = jax.jit(net.apply)(variables, x, lengths=lengths)
+        hs, h = run(net.apply, variables, x, lengths=lengths)
         wanted: Any = x
         for layer in range(3):
             params = weights_of(variables, f"lstm_{layer}")
@@ -144,12 +157,18 @@ class TestStack:
         x = normal(4, 5, 3)
         net = StackedLSTM((6, 4), bidirectional=True, merge="mul")
         variables = draw(net, x)
-        hs, h = jax.jit(net.apply)(variables, x, lengths=LENGTHS)
-        middle, _ = jax.jit(Bidirectional(6, "mul").apply)(
-            {"params": variables["params"]["lstm_0"]}, x, lengths=LENGTHS
+        hs, h = run(net.apply, variables, x, lengths=LENGTHS)
+        middle, _ = run(
+            Bidirectional(6, "mul").apply,
+            {"params": variables["params"]["lstm_0"]},
+            x,
+            lengths=LENGTHS,
         )
-        wanted, last = jax.jit(Bidirectional(4, "mul").apply)(
-            {"params": variables["params"]["lstm_1"]}, middle, lengths=LENGTHS
+        wanted, last = run(
+            Bidirectional(4, "mul").apply,
+            {"params": variables["params"]["lstm_1"]},
+            middle,
+            lengths=LENGTHS,
         )
         assert_allclose(hs, wanted, atol=1e-6)
         assert_allclose(h, last, atol=1e-6)
@@ -158,13 +177,17 @@ class TestStack:
         x = normal(4, 5, 3)
         net = StackedLSTM((6, 4, 5), dropout=0.5)
         variables = draw(net, x)
-        (hs, _), seen = net.apply(
-            variables,
-            x,
-            train=True,
-            rngs={"dropout": jax.random.key(1)},
-            capture_intermediates=lambda module, _: isinstance(module, Dropout),
-        )
+
+        def train(variables: Any, key: Any) -> Any:
+            return net.apply(
+                variables,
+                x,
+                train=True,
+                rngs={"dropout": key},
+                capture_intermediates=lambda module, _: isinstance(module, Dropout),
+            )
+
+        (hs, _), seen = run(train, variables, jax.random.key(1))
         dropped = {name: calls["__call__"][0] for name, calls in seen["intermediates"].items()}
         assert {name: out.shape for name, out in dropped.items()} == {
             "Dropout_0": (4, 5, 6),
@@ -180,8 +203,13 @@ class TestStack:
             draw(StackedLSTM(()), normal(2, 3, 2))
 
 
-def drop(rate: Any, x: Any, key: int = 0) -> jax.Array:
+@jax.jit
+def traced_drop(rate: Any, x: Any, key: Any) -> jax.Array:
     return Dropout(rate).apply({}, x, train=True, rngs={"dropout": jax.random.key(key)})
+
+
+def drop(rate: Any, x: Any, key: Any = 0) -> np.ndarray:
+    return np.asarray(traced_drop(rate, x, key))
 
 
 class TestDropout:
@@ -190,7 +218,9 @@ class TestDropout:
     def test_traced_rates_under_vmap(self) -> None:
         x = normal(40, 50, 7)
         assert not (x == 0).any()
-        lanes = jax.jit(jax.vmap(lambda rate: drop(rate, x)))(jnp.array(self.rates))
+        lanes = run(
+            jax.vmap(lambda rate: traced_drop(rate, x, 0)), np.array(self.rates, np.float32)
+        )
         for rate, out in zip(self.rates, lanes, strict=True):
             kept = np.asarray(out != 0)
             assert_array_equal(kept, drop(rate, x) != 0)
@@ -201,13 +231,14 @@ class TestDropout:
 
     def test_rate_0_and_evaluation_change_nothing(self) -> None:
         x = normal(6, 5, 7)
-        assert_array_equal(drop(0.0, x), x)
-        assert_array_equal(drop(jnp.array(0.0), x), x)
+        assert_array_equal(drop(0.0, x), x)  # traced
+        key = jax.random.key(0)
+        assert_array_equal(Dropout(0).apply({}, x, train=True, rngs={"dropout": key}), x)
         assert_array_equal(Dropout(0.5).apply({}, x), x)  # and needs no random stream
         assert_array_equal(Dropout(0.5).apply({}, x, train=False), x)
 
     @pytest.mark.parametrize("shape", [(3, 5, 7), (4, 7), (3, 1), (1, 1, 9)])
-    @pytest.mark.parametrize("extra", [1, 2, 5])
+    @pytest.mark.parametrize("extra", [1, 4])
     def test_mask_does_not_depend_on_how_many_features_follow(
         self, shape: tuple[int, ...], extra: int
     ) -> None:
@@ -218,7 +249,7 @@ class TestDropout:
 
     def test_masks_are_independent(self) -> None:
         """Of the key, the row, the step and the feature: near half agree at rate 1/2."""
-        x = jnp.ones((100, 30, 20))
+        x = np.ones((100, 30, 20), np.float32)
         kept = np.asarray(drop(0.5, x) != 0)
         other = np.asarray(drop(0.5, x, key=1) != 0)
         for a, b in [
@@ -230,7 +261,7 @@ class TestDropout:
             assert abs((a == b).mean() - 0.5) < 5 * 0.5 / np.sqrt(a.size)
 
     def test_two_layers_draw_apart(self) -> None:
-        x = jnp.ones((20, 30))
+        x = np.ones((20, 30), np.float32)
 
         class Twice(nn.Module):
             @nn.compact
@@ -242,7 +273,7 @@ class TestDropout:
 
     def test_gradient_is_the_mask(self) -> None:
         x = normal(6, 5)
-        grad = jax.grad(lambda x: jnp.sum(drop(0.4, x)))(x)
+        grad = run(jax.grad(lambda x: jnp.sum(traced_drop(0.4, x, 0))), x)
         assert_allclose(grad, np.where(drop(0.4, x) != 0, 1 / 0.6, 0), rtol=1e-6)
 
     def test_keeps_the_type(self) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import keras
 import numpy as np
 import pytest
@@ -18,8 +17,8 @@ from jaxlstm.nn.networks import ACTIVATIONS, activation
 Layer = keras.layers.Layer
 
 
-def normal(*shape: int, seed: int = 0) -> jax.Array:
-    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+def normal(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
 def draw(module: nn.Module, x: Any) -> Any:
@@ -47,21 +46,20 @@ def keras_lstm(units: int, weights: Any, shape: Any, merge: str | None, outputs:
     return loaded(layer, shape, weights["forward"], weights["backward"])
 
 
+LENGTHS = np.array([6, 3, 1, 4])
 LSTM_NETWORKS = {
-    "one layer": {"units": (6,)},
-    "stack, dense": {"units": (6, 4), "dense": (5, 7), "activation": "tanh"},
-    "both directions": {"units": (4, 3), "bidirectional": True, "dense": (5,)},
-    "both directions, mean": {"units": (3,), "bidirectional": True, "merge": "mean"},
+    "one layer": ({"units": (6,)}, LENGTHS),
+    "stack, dense": ({"units": (6, 4), "dense": (5, 7), "activation": "tanh"}, None),
+    "both directions": ({"units": (4, 3), "bidirectional": True, "dense": (5,)}, LENGTHS),
+    "both directions, mean": ({"units": (3,), "bidirectional": True, "merge": "mean"}, None),
 }
 
 
-@pytest.mark.parametrize("ragged", [False, True])
-@pytest.mark.parametrize("fields", LSTM_NETWORKS.values(), ids=LSTM_NETWORKS)
-def test_lstm_network_equals_keras(fields: dict[str, Any], ragged: bool) -> None:
+@pytest.mark.parametrize(("fields", "lengths"), LSTM_NETWORKS.values(), ids=LSTM_NETWORKS)
+def test_lstm_network_equals_keras(fields: dict[str, Any], lengths: Any) -> None:
     net = LSTMClassifierNetwork(3, **fields)
     x = normal(4, 6, 2)
     params = draw(net, x)
-    lengths = np.array([6, 3, 1, 4]) if ragged else None
     mask = np.arange(6) < lengths[:, None] if lengths is not None else None
 
     h: Any = x
@@ -109,7 +107,7 @@ def test_cnn_equals_keras(shape: tuple[int, ...]) -> None:
 
 def test_cnn_of_28_by_28_images() -> None:
     """28 -> 26 -> 13 -> 11 -> 5: the studies' network."""
-    params = jax.eval_shape(CNN(10).init, jax.random.key(0), jnp.zeros((2, 28, 28)))["params"]
+    params = jax.eval_shape(CNN(10).init, jax.random.key(0), np.zeros((2, 28, 28)))["params"]
     assert {name: layer["kernel"].shape for name, layer in params.items()} == {
         "conv_0": (3, 3, 1, 32),
         "conv_1": (3, 3, 32, 64),
@@ -128,7 +126,8 @@ def test_cnn_of_28_by_28_images() -> None:
 )
 def test_dense_and_convolution_weights_start_as_keras_does(net: nn.Module, x: Any) -> None:
     """Glorot uniform, whose fans count a convolution's whole window; biases 0."""
-    for name, layer in jax.jit(net.init)(jax.random.key(0), x)["params"].items():
+    params = jax.device_get(jax.jit(net.init)(jax.random.key(0), x))["params"]
+    for name, layer in params.items():
         if name == "StackedLSTM_0":
             continue
         *window, fan_in, fan_out = layer["kernel"].shape
@@ -140,7 +139,7 @@ def test_dense_and_convolution_weights_start_as_keras_does(net: nn.Module, x: An
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_activation_is_keras(name: str) -> None:
     x = 3 * normal(50, 6)
-    assert_allclose(activation(name)(x), keras.activations.get(name)(x), atol=1e-6)
+    assert_allclose(jax.jit(activation(name))(x), keras.activations.get(name)(x), atol=1e-6)
 
 
 def test_unknown_activation() -> None:
@@ -154,13 +153,18 @@ class TestDropout:
     def run(self, net: nn.Module, x: Any) -> tuple[Any, dict[str, Any], Any]:
         """Parameters, the outputs of every dropout by its path, and the logits."""
         params = draw(net, x)
-        logits, seen = net.apply(
-            {"params": params},
-            x,
-            train=True,
-            rngs={"dropout": jax.random.key(1)},
-            capture_intermediates=lambda module, _: isinstance(module, Dropout),
-        )
+
+        @jax.jit
+        def run(params: Any, key: Any) -> Any:
+            return net.apply(
+                {"params": params},
+                x,
+                train=True,
+                rngs={"dropout": key},
+                capture_intermediates=lambda module, _: isinstance(module, Dropout),
+            )
+
+        logits, seen = jax.device_get(run(params, jax.random.key(1)))
         flat = jax.tree_util.tree_flatten_with_path(seen["intermediates"])[0]
         return params, {jax.tree_util.keystr(path): out for path, out in flat}, logits
 
@@ -176,18 +180,21 @@ class TestDropout:
         assert 0 < (h == 0).sum() < h.size
         assert_allclose(logits, self.dense(params["logits"], h), atol=1e-5)
 
-    def test_of_several_lstm_layers_is_between_them_and_after_dense_ones(self) -> None:
-        net = LSTMClassifierNetwork(
-            3, units=(9, 8, 7), dropout=0.5, dense=(10,), dense_dropout=0.3, activation="tanh"
-        )
+    @pytest.mark.parametrize(("between", "after"), [(0.5, 0.3), (0.5, 0.0), (0.0, 0.3)])
+    def test_of_several_lstm_layers_is_between_them_and_after_dense_ones(
+        self, between: float, after: float
+    ) -> None:
+        fields: Any = {"dropout": between, "dense_dropout": after}
+        net = LSTMClassifierNetwork(3, units=(9, 8, 7), dense=(20,), activation="tanh", **fields)
         params, dropped, logits = self.run(net, normal(4, 5, 2))
-        inside = [out.shape for path, out in dropped.items() if "StackedLSTM" in path]
+        inside = [out for path, out in dropped.items() if "StackedLSTM" in path]
         outside = [out for path, out in dropped.items() if "StackedLSTM" not in path]
-        assert inside == [(4, 5, 9), (4, 5, 8)]
-        (h,) = outside  # after tanh: values of at most 1, divided by 0.7
-        assert h.shape == (4, 10)
-        assert (h == 0).any()
-        assert np.abs(h).max() > 1
+        assert [out.shape for out in inside] == [(4, 5, 9), (4, 5, 8)]
+        assert all((out == 0).any() == (between > 0) for out in inside)
+        (h,) = outside
+        assert h.shape == (4, 20)
+        assert (h == 0).any() == (after > 0)
+        assert np.abs(h).max() <= 1 / (1 - after)  # after tanh
         assert_allclose(logits, self.dense(params["logits"], h), atol=1e-5)
 
     @pytest.mark.parametrize(
@@ -203,7 +210,7 @@ class TestDropout:
         outputs = list(dropped.values())
         assert [out.shape for out in outputs] == shapes
         assert_allclose(logits, self.dense(params["logits"], outputs[-1]), atol=1e-5)
-        assert not np.allclose(logits, net.apply({"params": params}, x))
+        assert not np.allclose(logits, jax.jit(net.apply)({"params": params}, x))
 
     @pytest.mark.parametrize("net", [LSTMClassifierNetwork(2), MLP(2), CNN(2)])
     def test_rates_are_traced_fields(self, net: Any) -> None:

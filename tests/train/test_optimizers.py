@@ -165,6 +165,26 @@ def test_another_optimizer_or_number_does_not_retrace(hyperparameters: Any) -> N
         assert not any(np.allclose(result["kernel"], other["kernel"]) for other in results[:n])
 
 
+OTHERS = {
+    "adam": {"momentum": 0.9, "nesterov": True, "rho": 0.5},
+    "rmsprop": {"nesterov": True, "beta_1": 0.5, "beta_2": 0.7, "momentum": 0.8},
+    "sgd": {"beta_1": 0.5, "beta_2": 0.7, "rho": 0.5, "epsilon": 0.1, "momentum": 0.8},
+}
+
+
+@pytest.mark.parametrize(("name", "numbers"), OTHERS.items(), ids=OTHERS)
+def test_numbers_of_other_optimizers_change_nothing(
+    name: str, numbers: dict[str, Any], hyperparameters: Any
+) -> None:
+    params, grads = problem(np.float32)
+    own = {"momentum": numbers["momentum"]} if name != "adam" else {}
+    got, wanted = (
+        run_ours(hyperparameters(optimizer=name, **fields), params, grads, rates(np.float32, True))
+        for fields in (numbers, own)
+    )
+    assert all(np.array_equal(got[leaf], wanted[leaf]) for leaf in params)
+
+
 def test_a_zero_gradient_from_the_start_moves_nothing(hyperparameters: Any) -> None:
     """So that units padded with zeros stay exactly zero."""
     params, grads = problem(np.float32)

@@ -1,0 +1,440 @@
+"""The `jaxlstm` command: its grammar, its files, its mistakes, Ctrl-C."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jaxlstm import cli
+
+FILES = {
+    "results.csv",
+    "curves.csv",
+    "config.json",
+    "summary.json",
+    "predictions.csv",
+    "report.html",
+    "checkpoints/best_estimator.joblib",
+    *(
+        f"figures/{name}.{kind}"
+        for name in ("learning_curves", "grid", "confusion_matrix")
+        for kind in ("png", "svg")
+    ),
+}
+# The same structures as the finished run's, so that few programs compile.
+FAST = ["--cv", "3", "--set", "epochs=2", "batch_size=16"]
+
+
+def files(folder: Path) -> dict[str, str]:
+    """A hash of every file under a folder, hidden ones included."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture
+def jaxlstm(monkeypatch: Any, capsys: Any) -> Any:
+    """Runs the command in this process; returns its exit code, stdout and stderr."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["jaxlstm", *map(str, arguments)])
+        try:
+            cli.main()
+            code: Any = 0
+        except SystemExit as error:
+            code = error.code or 0
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def sequences(tmp_path_factory: Any) -> Path:
+    """60 sequences [5, 2] of two classes with names."""
+    rng = np.random.default_rng(5)
+    y = rng.permutation(np.repeat(["fast", "slow"], 30))
+    x = rng.normal(size=(60, 5, 2)) + (y == "slow")[:, None, None] * 2
+    path = tmp_path_factory.mktemp("data") / "motion.npz"
+    np.savez(path, x=x.astype(np.float32), y=y)
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(sequences: Path, tmp_path_factory: Any) -> tuple[Path, str]:
+    """The results folder of a run of the real command, and what it printed."""
+    results = tmp_path_factory.mktemp("finished")
+    done = subprocess.run(
+        [
+            *("jaxlstm", "search", str(sequences), "--grid", "units=4,8", "dropout=0.1,0.3"),
+            *(*FAST, "learning_rate=0.03", "--results", str(results)),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    return results, done.stdout
+
+
+# -- grammar --------------------------------------------------------------------------------------
+
+WORDS = st.text("abcdefghijklmnopqrstuvwxyz_-.", min_size=1).filter(
+    lambda word: word not in ("none",) and not is_literal(word)
+)
+NUMBERS = (
+    st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.booleans() | st.none()
+)
+TUPLES = st.lists(NUMBERS, max_size=3).map(tuple)
+
+
+def is_literal(text: str) -> bool:
+    try:
+        ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return False
+    return True
+
+
+@given(
+    st.lists(
+        NUMBERS
+        | TUPLES
+        | st.tuples(TUPLES, st.text())
+        | st.text()
+        | st.dictionaries(st.integers() | st.text(), st.integers(), max_size=3),
+        min_size=1,
+        max_size=5,
+    ),
+    st.sampled_from([",", ", ", " ,"]),
+)
+def test_values_written_as_in_python_come_back(values: list[Any], comma: str) -> None:
+    found = cli.parse_values(comma.join(map(repr, values)))
+    assert found == values
+    assert [type(value) for value in found] == [type(value) for value in values]
+
+
+@given(st.lists(WORDS, min_size=1, max_size=5))
+def test_other_words_are_strings(words: list[str]) -> None:
+    assert cli.parse_values(",".join(words)) == words
+
+
+@given(st.text("a1(),[]{}'\"\\ .", max_size=12))
+def test_any_text_is_values_or_one_sentence(text: str) -> None:
+    values, answer = [], ""
+    try:
+        values = cli.parse_values(text)
+    except ValueError as error:
+        answer = str(error)
+    assert bool(values) != (repr(text) in answer)
+    assert "\n" not in answer
+    assert not any(isinstance(value, list) for value in values)
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("32,64", [32, 64]),
+        ("(50,25),(100,50)", [(50, 25), (100, 50)]),
+        ("[50,25],[7]", [(50, 25), (7,)]),
+        ("()", [()]),
+        ("adam,rmsprop", ["adam", "rmsprop"]),
+        ("'a,b',\"c)d\"", ["a,b", "c)d"]),
+        ("1e-3, .5 ,-2,None,True,balanced", [0.001, 0.5, -2, None, True, "balanced"]),
+        ("{'a': 1, 'b': 2.5},balanced", [{"a": 1, "b": 2.5}, "balanced"]),
+        ("it's,o'clock", ["it's", "o'clock"]),
+    ],
+)
+def test_values(text: str, values: list[Any]) -> None:
+    assert cli.parse_values(text) == values
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "'' has an empty value"),
+        ("1,,2", "'1,,2' has an empty value"),
+        ("1,", "has an empty value"),
+        ("(1,2", "the brackets in '(1,2' do not match"),
+        ("1)", "the brackets in '1)' do not match"),
+        (")(", "the brackets in ')(' do not match"),
+        ("(1]", "the brackets in '(1]' do not match"),
+        ("'a", 'the quotes in "\'a" do not match'),
+    ],
+)
+def test_bad_values(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=r"match|empty") as caught:
+        cli.parse_values(text)
+    assert message in str(caught.value)
+
+
+@given(
+    st.dictionaries(
+        st.text("abc_", min_size=1),
+        st.lists(NUMBERS | TUPLES | WORDS, min_size=1, max_size=3),
+        max_size=4,
+    )
+)
+def test_grid_entries_come_back(grid: dict[str, list[Any]]) -> None:
+    entries = [
+        f"{name}={','.join(v if isinstance(v, str) else repr(v) for v in values)}"
+        for name, values in grid.items()
+    ]
+    assert cli.parse_grid(entries) == grid
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        (["units"], "--grid takes name=value entries, got 'units'"),
+        (["units="], "got 'units='"),
+        (["=3"], "got '=3'"),
+        (["units=3", "units=4"], "--grid names 'units' twice"),
+    ],
+)
+def test_bad_grid_entries(entries: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match="--grid") as caught:
+        cli.parse_grid(entries)
+    assert message in str(caught.value)
+
+
+def test_an_equals_sign_may_stand_in_a_value() -> None:
+    assert cli.parse_grid(["merge='a=b'"]) == {"merge": ["a=b"]}
+
+
+# -- running --------------------------------------------------------------------------------------
+
+
+def test_search_end_to_end(finished: tuple[Path, str], sequences: Path) -> None:
+    results, printed = finished
+    folder = results / "motion"
+    assert set(files(results)) == {f"motion/{name}" for name in FILES}
+    assert "Test accuracy of the refitted winner" in printed
+    assert "12 fits in" in printed
+    assert str(folder / "report.html") in printed
+    table = pd.read_csv(folder / "results.csv")
+    assert len(table) == 12
+    assert sorted(set(table["param_units"])) == [4, 8]
+    assert set(table["epochs"]) == {2}
+    config = json.loads((folder / "config.json").read_text())
+    assert config["config"]["set"] == ["epochs=2", "batch_size=16", "learning_rate=0.03"]
+    assert config["command"].startswith("jaxlstm search ")
+    assert "--grid units=4,8 dropout=0.1,0.3" in config["command"]
+    assert config["data"]["classes"] == ["fast", "slow"]
+    assert (config["data"]["train_rows"], config["data"]["test_rows"]) == (48, 12)
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["plan"]["programs"] == 2
+    assert set(summary["best"]["params"]) == {"units", "dropout"}
+
+    predictions = pd.read_csv(folder / "predictions.csv")
+    right = (predictions["true"] == predictions["predicted"]).mean()
+    assert summary["test"]["accuracy"] == pytest.approx(right)
+    model = joblib.load(folder / "checkpoints" / "best_estimator.joblib")
+    assert model.get_params()["learning_rate"] == 0.03
+    assert model.classes_.tolist() == ["fast", "slow"]
+    with np.load(sequences) as arrays:
+        assert model.predict(arrays["x"]).shape == (60,)
+
+
+def test_report_draws_again(finished: tuple[Path, str], jaxlstm: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(finished[0] / "motion", folder)
+    before = files(folder)
+    shutil.rmtree(folder / "figures")
+    (folder / "report.html").unlink()
+    code, printed, error = jaxlstm("report", folder)
+    assert (code, error) == (0, "")
+    assert str(folder / "report.html") in printed
+    again = files(folder)
+    assert set(again) == set(before)
+    kept = [name for name in before if not name.startswith("figures") and name != "report.html"]
+    assert {name: again[name] for name in kept} == {name: before[name] for name in kept}
+
+
+def test_csv_with_names_and_no_test_rows(jaxlstm: Any, tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    frame = pd.DataFrame(rng.normal(size=(30, 4)).round(3), columns=list("abcd"))
+    frame.insert(1, "kind", np.where(frame["a"] > 0, "über", "unter"))
+    frame.to_csv(tmp_path / "own.csv", index=False)
+    with pytest.warns(match="X was converted from float64"):
+        code, printed, _ = jaxlstm(
+            *("search", tmp_path / "own.csv", "--grid", "optimizer=adam,rmsprop"),
+            *("--label", "kind", "--test-size", "0", "--cv", "2", "--set", "epochs=1", "units=3"),
+            *("--scoring", "f1_macro", "--seed", "4", "--results", tmp_path / "results"),
+        )
+    assert code == 0
+    assert "held-out" not in printed
+    found = files(tmp_path / "results" / "own")
+    assert "predictions.csv" not in found
+    assert "figures/confusion_matrix.png" not in found
+    summary = json.loads((tmp_path / "results" / "own" / "summary.json").read_text())
+    assert summary["scoring"] == "f1_macro"
+    assert summary["test"] is None
+
+
+def test_plan_stops_before_training(jaxlstm: Any, sequences: Path, tmp_path: Path) -> None:
+    code, printed, error = jaxlstm(
+        *("search", sequences, "--grid", "units=4,8", "dropout=0.1,0.3", *FAST, "--plan"),
+        *("--results", tmp_path / "results"),
+    )
+    assert (code, error) == (0, "")
+    assert "12 fits (4 cells x 3 folds) as lanes of 2 programs" in printed
+    assert "memory: " in printed
+    assert not (tmp_path / "results").exists()
+
+
+def test_help_names_every_option(jaxlstm: Any) -> None:
+    code, printed, _ = jaxlstm("--help")
+    assert code == 0
+    assert "search" in printed
+    assert "report" in printed
+    code, printed, _ = jaxlstm("search", "--help")
+    for option in ("grid", "set", "cv", "scoring", "test-size", "label", "seed", "results"):
+        assert f"--{option}" in printed
+    assert "Folds of the cross-validation" in printed
+
+
+# -- mistakes -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def bad(tmp_path_factory: Any) -> Path:
+    folder = tmp_path_factory.mktemp("bad")
+    np.savez(folder / "whole.npz", x=np.zeros((8, 3, 1), np.float32), y=np.arange(8) % 2)
+    (folder / "cut.npz").write_bytes((folder / "whole.npz").read_bytes()[:300])
+    np.savez(folder / "objects.npz", x=np.zeros((8, 3)), y=np.array(["a", 1] * 4, object))
+    hole = np.zeros((8, 3, 1), np.float32)
+    hole[2, 1, 0] = np.nan
+    np.savez(folder / "hole.npz", x=hole, y=np.arange(8) % 2)
+    np.savez(folder / "one.npz", x=hole * 0, y=np.zeros(8))
+    (folder / "nolabel.csv").write_text("a,b\n1,2\n")
+    (folder / "word.csv").write_text("a,b,label\n1,2,x\n3,oops,y\n")
+    (folder / "few.csv").write_text("a,b,label\n1,2,x\n3,4,x\n5,6,y\n")
+    (folder / "file").touch()
+    return folder
+
+
+MISTAKES: list[tuple[list[str], str]] = [
+    (["missing.npz", "--grid", "units=4"], "missing.npz is not there: give the path"),
+    (["cut.npz", "--grid", "units=4"], "cut.npz is not a readable npz file"),
+    (["objects.npz", "--grid", "units=4"], "objects.npz holds an array of Python objects"),
+    (["nolabel.csv", "--grid", "units=4"], "has no column 'label' for the labels; its columns"),
+    (["word.csv", "--grid", "units=4"], "word.csv, line 3, column 'b': 'oops' is not a number"),
+    (["file", "--grid", "units=4"], "must end in .npz or .csv, got 'no ending'"),
+    (["few.csv", "--grid", "units=4"], "class 'y' has 1 row: a split into train and test"),
+    (["one.npz", "--grid", "units=4", "--test-size", "0"], "the one class '0.0'"),
+    (["hole.npz", "--grid", "units=4", "--test-size", "0"], "but X[2, 1, 0] is NaN"),
+    (["whole.npz", "--grid", "unit=4"], "'unit' in the grid .* Did you mean 'units'?"),
+    (["whole.npz", "--grid", "units=(4"], "the brackets in '(4' do not match"),
+    (["whole.npz", "--grid", "units"], "--grid takes name=value entries, got 'units'"),
+    (["whole.npz", "--grid", "units=big"], "got 'big'"),
+    (["whole.npz", "--grid", "optimizer=adm"], "Did you mean 'adam'?"),
+    (["whole.npz", "--grid", "l2=0", "--set", "epoch=3"], "Did you mean 'epochs'?"),
+    (["whole.npz", "--grid", "l2=0", "--set", "epochs=3,4"], "--set takes one value for 'epochs'"),
+    (["whole.npz", "--grid", "l2=0", "--set", "epochs"], "--set takes name=value"),
+    (["whole.npz", "--grid", "l2=0", "--test-size", "1"], "--test-size must be in [0, 1), got 1"),
+    (["whole.npz", "--grid", "l2=0", "--cv", "9"], "cv=9 folds need a class with at least 9"),
+    (["whole.npz", "--grid", "l2=0", "--scoring", "acc"], "'acc'"),
+    (["whole.npz", "--grid", "l2=0", "--results", "file"], "file/whole cannot be written"),
+]
+
+
+@pytest.mark.parametrize("number", range(len(MISTAKES)))
+def test_a_mistake_is_one_sentence_and_exit_2(
+    number: int, jaxlstm: Any, bad: Path, monkeypatch: Any
+) -> None:
+    arguments, message = MISTAKES[number]
+    monkeypatch.chdir(bad)
+    code, printed, error = jaxlstm("search", *arguments)
+    assert code == 2
+    assert printed == ""
+    assert error.startswith("error: ")
+    for part in message.split(".*"):
+        assert part in error
+    assert "Traceback" not in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["report", "nowhere"], "nowhere/results.csv is missing"),
+        (["search", "whole.npz"], "--grid"),
+        (["serch"], "serch"),
+        (["search", "whole.npz", "--grid", "l2=0", "--cv", "three"], "three"),
+    ],
+)
+def test_other_mistakes(
+    arguments: list[str], message: str, jaxlstm: Any, bad: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(bad)
+    code, _, error = jaxlstm(*arguments)
+    assert code == 2
+    assert message in error
+    assert "Traceback" not in error
+
+
+# -- Ctrl-C ---------------------------------------------------------------------------------------
+
+INTERRUPTED = """
+import sys
+from jaxlstm.grid.progress import LiveProgress
+plain = LiveProgress.epoch
+def epoch(self, trial):
+    print("training", flush=True)
+    plain(self, trial)
+LiveProgress.epoch = epoch
+from jaxlstm.cli import main
+main()
+"""
+
+
+def test_interrupt_leaves_the_earlier_run(
+    finished: tuple[Path, str], sequences: Path, tmp_path: Path
+) -> None:
+    results = tmp_path / "results"
+    shutil.copytree(finished[0], results)
+    before = files(results)
+    child = subprocess.Popen(
+        [
+            *(sys.executable, "-c", INTERRUPTED, "search", str(sequences)),
+            *("--grid", "units=4,8", "dropout=0.1,0.3", "--set", "epochs=1000000"),
+            *("batch_size=16", "--cv", "3", "--results", str(results)),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert child.stdout is not None
+        for line in child.stdout:
+            if "training" in line:
+                break
+        child.send_signal(signal.SIGINT)
+        _, error = child.communicate(timeout=60)  # not 12 million epochs
+    finally:
+        child.kill()
+        child.communicate()
+    assert child.returncode == 130, error
+    assert "interrupted: no results were written" in error
+    assert "Traceback" not in error
+    assert files(results) == before
