@@ -1,0 +1,1 @@
+"""Comparisons with other libraries, each in one run on one machine."""

@@ -101,6 +101,8 @@ class _Classifier(ClassifierMixin, BaseEstimator):
         return self._convert(X, said=not reset)
 
     def _convert(self, X: np.ndarray, *, said: bool) -> np.ndarray:
+        if not X.size:
+            raise ValueError(f"X must have rows of at least one number, got shape {X.shape}.")
         dtype = jax.dtypes.canonicalize_dtype(float)
         with np.errstate(over="ignore"):
             converted = X.astype(dtype, copy=False)

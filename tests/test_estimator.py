@@ -255,6 +255,14 @@ def test_cross_validation_and_gridsearchcv_of_scikit_learn(
         assert search.predict(X).shape == (22,)
 
 
+def test_fits_in_threads_are_fits(lstm: LSTMClassifier, data: Any) -> None:
+    X, y = data
+    expected = cross_val_score(lstm, X, y, cv=2, scoring="neg_log_loss")
+    with joblib.parallel_config(backend="threading", n_jobs=4):
+        found = cross_val_score(lstm, X, y, cv=2, scoring="neg_log_loss")
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_pickle_and_joblib(
     lstm: LSTMClassifier, flax: FlaxClassifier, data: Any, tmp_path: Path
 ) -> None:
@@ -340,6 +348,10 @@ def test_bad_data_is_one_sentence(lstm: LSTMClassifier, data: Any) -> None:
         ValueError, match=r"X of shape \[N, T, F\] or \[N, T\], got \(22, 4, 2, 1\)"
     ):
         lstm.fit(X[..., None], y)
+    with pytest.raises(ValueError, match=r"rows of at least one number, got shape \(22, 0, 2\)"):
+        lstm.fit(X[:, :0], y)
+    with pytest.raises(ValueError, match=r"0 sample\(s\)"):
+        lstm.predict(X[:0])
     with pytest.raises(ValueError, match=r"inconsistent numbers of samples: \[22, 21\]"):
         lstm.fit(X, y[1:])
     with pytest.raises(ValueError, match="two classes in y; all 22 labels are the one class 'q'"):

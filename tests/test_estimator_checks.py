@@ -8,21 +8,27 @@ from typing import Any
 import pytest
 from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
 
-from jaxlstm import LSTMClassifier
+from jaxlstm import GridSearch, LSTMClassifier
+
+FAST = LSTMClassifier(units=4, epochs=20, learning_rate=0.1, batch_size=64)
 
 # The checks pass float64.
 pytestmark = pytest.mark.filterwarnings("ignore:X was converted")
 
 
-@parametrize_with_checks([LSTMClassifier(units=4, epochs=20, learning_rate=0.1, batch_size=64)])
+@parametrize_with_checks([FAST])
 def test_scikit_learns_checks(estimator: Any, check: Any) -> None:
     check(estimator)
 
 
 @pytest.mark.slow
-def test_scikit_learns_checks_of_the_defaults() -> None:
+@pytest.mark.parametrize(
+    "estimator", [LSTMClassifier(), GridSearch(FAST, {"l2": [0.0, 0.001]}, cv=2, random_state=0)]
+)
+def test_all_of_scikit_learns_checks(estimator: Any) -> None:
+    """Of the defaults, and of a search."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # each check sets its own
-        results = check_estimator(LSTMClassifier(), on_fail=None, on_skip=None)
+        results = check_estimator(estimator, on_fail=None, on_skip=None)
     assert len(results) > 50
     assert [r["check_name"] for r in results if r["status"] == "failed"] == []

@@ -318,7 +318,7 @@ def _by_variant(problem: Problem, group: Group) -> list[list[int]]:
 
 
 def trial_cost(problem: Problem, index: int) -> float:
-    """Relative time of a trial: epochs x rows x weights x steps of a sequence."""
+    """Relative time of a trial: epochs x rows x weights."""
     trial = problem.trials[index]
     data = problem.datasets[trial.variant]
     x = jax.ShapeDtypeStruct((1, *data.x.shape[1:]), data.x.dtype)

@@ -54,9 +54,10 @@ def grid_map(
     """Draw every cell's mean score.
 
     Two parameters, those with the most values, span a heat map, and the others repeat it as
-    small multiples; parameters that always change together count as one; cells that failed or are not in the grid are hatched, the best is outlined.
-    One parameter gives dots with error bars. More than six small multiples, or a grid with more
-    holes than cells (a random search), give the best 40 cells as a ranking.
+    small multiples; parameters that always change together count as one. Cells that failed or are
+    not in the grid are hatched, the best is outlined. One parameter gives dots with error bars.
+    More than six small multiples, or a grid with more holes than cells (a random search), give the
+    best 40 cells as a ranking.
 
     Args:
         results: A run's results, one row a trial.

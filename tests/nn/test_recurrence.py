@@ -212,7 +212,7 @@ RAGGED_PROBLEM = {"sizes": (4, 5, 3, 2), "lengths": [0, 1, 5, 3], "has_carry": T
 
 
 class TestGradient:
-    @hypothesis.settings(max_examples=8)
+    @hypothesis.settings(max_examples=6)
     @hypothesis.given(problems())
     @hypothesis.example(RAGGED_PROBLEM | {"reverse": False})
     @hypothesis.example(RAGGED_PROBLEM | {"reverse": True})
@@ -235,8 +235,12 @@ class TestGradient:
                 initial = carry if problem["has_carry"] else zeros
                 return plain_scan(params, x, initial, limits, reverse)
 
-            out, grads = vjp(ours, (d_hs, d_last))(params, x, carry)
-            wanted_out, wanted_grads = vjp(plain, (d_hs, d_last))(params, x, carry)
+            @jax.jit
+            def both(*args: Any) -> Any:
+                runs = (jax.vjp(function, *args) for function in (ours, plain))
+                return [(out, pull((d_hs, d_last))) for out, pull in runs]
+
+            (out, grads), (wanted_out, wanted_grads) = both(params, x, carry)
         assert_trees_close(out, wanted_out, atol=1e-10)
         assert_trees_close(grads, wanted_grads, rtol=1e-8, atol=1e-8)
 
@@ -250,9 +254,8 @@ class TestGradient:
 
         check_grads(jax.jit(run), (params, x, carry), order=2, modes=["rev"], rtol=1e-5, atol=1e-5)
 
-    @pytest.mark.parametrize("reverse", [False, True])
     @pytest.mark.usefixtures("x64")
-    def test_equals_a_central_difference_along_a_random_direction(self, reverse: bool) -> None:
+    def test_equals_a_central_difference_along_a_random_direction(self) -> None:
         inputs = make(4, 6, 3, 5)
         direction = make(4, 6, 3, 5, seed=1)
         _, weights, (weights_c, weights_h) = make(4, 6, 5, 5, seed=2)
@@ -261,7 +264,7 @@ class TestGradient:
         def loss(inputs: Any) -> Any:
             params, x, carry = inputs
             lengths = np.array([6, 0, 3, 1])
-            hs, (c, h) = lstm(params, x, initial_carry=carry, lengths=lengths, reverse=reverse)
+            hs, (c, h) = lstm(params, x, initial_carry=carry, lengths=lengths, reverse=True)
             return jnp.sum(weights * hs) + jnp.sum(weights_c * c) + jnp.sum(weights_h * h)
 
         def along(step: float) -> float:
@@ -313,18 +316,18 @@ class TestTransforms:
 
             return loss(params, x, carry, run)
 
-        wanted = jax.value_and_grad(loss, argnums=(0, 1, 2))(params, x, carry)
-        for function in (loss, rematerialised):
-            got = jax.jit(jax.value_and_grad(function, argnums=(0, 1, 2)))(params, x, carry)
-            assert_trees_close(got, wanted, rtol=1e-5, atol=1e-6)
+        wanted, grads = (
+            jax.jit(jax.value_and_grad(function, argnums=(0, 1, 2)))(params, x, carry)
+            for function in (loss, rematerialised)
+        )
+        assert_trees_close(grads, wanted, rtol=1e-5, atol=1e-6)
+        assert_allclose(loss(params, x, carry), wanted[0], rtol=1e-5)  # operation by operation
 
     @pytest.mark.parametrize(
         ("axes", "reverse"),
         [
             pytest.param((0, None, None), False, id="params"),
-            pytest.param((None, 0, None), True, id="x"),
-            pytest.param((None, None, 0), False, id="lengths"),
-            pytest.param((0, 0, 0), True, id="all"),
+            pytest.param((None, 0, 0), True, id="x, lengths"),
         ],
     )
     def test_vmap(self, axes: Any, reverse: bool) -> None:
