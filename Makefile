@@ -11,10 +11,10 @@ demo: $(VENV)/.installed  ## Search the digits grid (54 fits) and write results/
 	$(BIN)/python -m experiments.digits
 
 test: $(VENV)/.installed-test  ## Run the tests
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow"
 
 test-all: $(VENV)/.installed-test  ## Run the slow tests, too
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 check: $(VENV)/.installed-test  ## Check format, lint and types
 	$(BIN)/ruff format --check .

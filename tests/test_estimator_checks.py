@@ -23,7 +23,9 @@ def test_scikit_learns_checks(estimator: Any, check: Any) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "estimator", [LSTMClassifier(), GridSearch(FAST, {"l2": [0.0, 0.001]}, cv=2, random_state=0)]
+    "estimator",
+    [LSTMClassifier(), GridSearch(FAST, {"l2": [0.0, 0.001]}, cv=2, random_state=0)],
+    ids=["defaults", "search"],
 )
 def test_all_of_scikit_learns_checks(estimator: Any) -> None:
     """Of the defaults, and of a search."""

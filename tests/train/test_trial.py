@@ -210,7 +210,7 @@ def test_epochs_equal_a_plain_loop(
 ) -> None:
     """Every update, the last short batch's included, and every sum that is reported."""
     data = make_data(3, 2, dtype=np.float64)
-    structure = Structure(MLP(3, (6, 5), "tanh"), size)
+    structure = Structure(MLP(3, (6,), "tanh"), size)
     h = hyperparameters(learning_rate=0.05, **numbers)
 
     def rate_at(time: float) -> float:
