@@ -396,7 +396,8 @@ def test_other_mistakes(
 # -- Ctrl-C ---------------------------------------------------------------------------------------
 
 INTERRUPTED = """
-import sys
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 from jaxlstm.grid.progress import LiveProgress
 plain = LiveProgress.epoch
 def epoch(self, trial):
