@@ -252,6 +252,18 @@ def _scorers(estimator: Any, scoring: Any) -> Any:
     return check_scoring(estimator, scoring)
 
 
+def _number(score: Any) -> Any:
+    """A score as a plain number; it may come as an array of NumPy or JAX without axes.
+
+    Raises:
+      TypeError: something else.
+    """
+    number = score.item() if getattr(score, "shape", None) == () else score
+    if not isinstance(number, Real):
+        raise TypeError(f"scoring must return numbers, got {score!r}.")
+    return number
+
+
 class _Scoring:
     """Scores finished trials, in the workers' threads."""
 
@@ -283,12 +295,12 @@ class _Scoring:
             raise ValueError(
                 f"The fit of {trial.params}, fold {trial.fold} failed: {outcome.failed}."
             )
-        for part in scores.values():
-            if isinstance(part, Mapping):
-                self._check_refit(part)
-            for score in part.values() if isinstance(part, Mapping) else [part]:
-                if not isinstance(score, Real):
-                    raise TypeError(f"scoring must return numbers, got {score!r}.")
+        for part, found in scores.items():
+            if isinstance(found, Mapping):
+                self._check_refit(found)
+                scores[part] = {name: _number(score) for name, score in found.items()}
+            else:
+                scores[part] = _number(found)
         return scores | {"seconds": time.perf_counter() - start}
 
     def _score_parts(self, outcome: Outcome) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import pickle
 import threading
 from typing import Any
 
+import jax.numpy as jnp
 import joblib
 import numpy as np
 import pandas as pd
@@ -317,6 +318,15 @@ def test_scorers_run_in_threads_with_the_callers_settings(data: Any, classifier:
     with sklearn.config_context(assume_finite=True):
         GridSearch(classifier, {"dropout": [0.0, 0.1]}, cv=3, scoring=scorer).fit(X, y)
     assert [assumed for assumed, _ in seen] == [True] * 6
+
+
+@pytest.mark.parametrize("kind", [float, np.float32, np.array, jnp.asarray, bool])
+def test_a_score_may_be_any_number(kind: Any, data: Any, classifier: Any) -> None:
+    X, y = data
+    for scoring in (lambda *_: kind(1.0), lambda *_: {"a": kind(1.0)}):
+        search = GridSearch(classifier, {"l2": [0.0]}, cv=2, scoring=scoring, refit=False)
+        (score,) = search.fit(X, y).results_.filter(like="score").to_numpy().T.tolist()
+        assert score == [1.0, 1.0]
 
 
 def test_results_are_a_tidy_table(data: Any, classifier: Any) -> None:
