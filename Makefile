@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-all check bench clean
+.PHONY: demo test test-all check bench bench-layer clean
 
 demo: $(VENV)/.installed  ## Search the digits grid (54 fits) and write results/digits/report.html
 	$(BIN)/python -m experiments.digits
@@ -23,6 +23,9 @@ check: $(VENV)/.installed-test  ## Check format, lint and types
 
 bench: $(VENV)/.installed $(PEERS)/.installed  ## Compare with scikit-learn + Keras (half an hour)
 	$(BIN)/python -m benchmarks.grid --peers $(PEERS)/bin/python
+
+bench-layer: $(VENV)/.installed $(PEERS)/.installed  ## Compare LSTM layers with Flax, Keras and PyTorch
+	$(BIN)/python -m benchmarks.layer --peers $(PEERS)/bin/python $(ARGS)
 
 clean:  ## Remove the environments
 	rm -rf $(VENV) $(PEERS)
