@@ -16,7 +16,8 @@ from jaxlstm.nn.recurrence import LSTMParams
 
 
 def _check(params: LSTMParams, source: str) -> LSTMParams:
-    kernel, recurrent_kernel, bias = (np.shape(weights) for weights in params)
+    weights: tuple[Any, ...] = params[:3]
+    kernel, recurrent_kernel, bias = (np.shape(array) for array in weights)
     units = recurrent_kernel[0] if recurrent_kernel else 0
     if (
         len(kernel) != 2
@@ -29,7 +30,13 @@ def _check(params: LSTMParams, source: str) -> LSTMParams:
             f" recurrent kernel and bias they have the shapes {kernel}, {recurrent_kernel}, {bias},"
             " where [F, 4H], [H, 4H], [4H] are needed."
         )
-    return LSTMParams(*(jnp.asarray(weights) for weights in params))
+    return LSTMParams(*(jnp.asarray(weights) for weights in params[:3]))
+
+
+def _without_peepholes(params: LSTMParams) -> LSTMParams:
+    if params.peephole is not None:
+        raise ValueError("params must have no peepholes: Keras and PyTorch have none.")
+    return params
 
 
 def _transposed(weights: Any) -> Any:
@@ -58,8 +65,13 @@ def from_keras(weights: Sequence[Any]) -> LSTMParams:
 
 
 def to_keras(params: LSTMParams) -> list[np.ndarray]:
-    """Returns arrays for a Keras LSTM layer's ``set_weights``."""
-    return [np.asarray(weights) for weights in params]
+    """Returns arrays for a Keras LSTM layer's ``set_weights``; two if there is no bias.
+
+    Raises:
+      ValueError: params with peepholes.
+    """
+    weights = _without_peepholes(params)
+    return [np.asarray(array) for array in weights if array is not None]
 
 
 def from_torch(
@@ -97,13 +109,18 @@ def from_torch(
 def to_torch(
     params: LSTMParams, *, layer: int = 0, reverse: bool = False, prefix: str = ""
 ) -> dict[str, np.ndarray]:
-    """Returns arrays for ``load_state_dict`` (through ``torch.from_numpy``); ``bias_hh`` is 0."""
+    """Returns arrays for ``load_state_dict`` (through ``torch.from_numpy``); ``bias_hh`` is 0.
+
+    Raises:
+      ValueError: params with peepholes.
+    """
     suffix = f"l{layer}{'_reverse' if reverse else ''}"
-    kernel, recurrent_kernel, bias = (np.asarray(weights) for weights in params)
+    kernel, recurrent_kernel = (np.asarray(weights) for weights in _without_peepholes(params)[:2])
+    bias = np.zeros(kernel.shape[1], kernel.dtype) if params.bias is None else params.bias
     return {
         # Copies, because torch refuses the negative or read-only strides that views may have.
         f"{prefix}weight_ih_{suffix}": kernel.T.copy(),
         f"{prefix}weight_hh_{suffix}": recurrent_kernel.T.copy(),
-        f"{prefix}bias_ih_{suffix}": bias.copy(),
+        f"{prefix}bias_ih_{suffix}": np.array(bias),
         f"{prefix}bias_hh_{suffix}": np.zeros_like(bias),
     }

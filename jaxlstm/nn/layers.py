@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -27,13 +28,36 @@ def forget_gate_bias(key: Array, shape: Sequence[int], dtype: Any = jnp.float32)
 
 def _lstm_params(module: Any, features: int) -> LSTMParams:
     gates = 4 * module.features
+    dtype = module.param_dtype
+    peephole_shape = (3, module.features)
     return LSTMParams(
-        module.param("kernel", module.kernel_init, (features, gates), module.param_dtype),
-        module.param(
-            "recurrent_kernel", module.recurrent_init, (module.features, gates), module.param_dtype
-        ),
-        module.param("bias", module.bias_init, (gates,), module.param_dtype),
+        module.param("kernel", module.kernel_init, (features, gates), dtype),
+        module.param("recurrent_kernel", module.recurrent_init, (module.features, gates), dtype),
+        module.param("bias", module.bias_init, (gates,), dtype) if module.use_bias else None,
+        module.param("peephole", module.peephole_init, peephole_shape, dtype)
+        if module.peephole
+        else None,
     )
+
+
+def _is_zero(rate: Any) -> bool:
+    return isinstance(rate, int | float) and rate == 0
+
+
+def dropout_factors(key: Array, rate: Any, shape: Sequence[int], dtype: Any) -> Array:
+    """What dropout multiplies by: 0 with probability ``rate``, else ``1 / (1 - rate)``.
+
+    Drawn with the last axis outermost: the first H features get the same factors however many more
+    there are, so a layer padded with extra units draws as the unpadded one. 16 random bits an entry
+    (half the cost of a float) meet the rate to 1/65536.
+    """
+    size = math.prod(shape)
+    words = jax.random.bits(key, ((size + 1) // 2,), jnp.uint32)
+    halves = lax.bitcast_convert_type(words, jnp.uint16).reshape(-1)[:size]
+    draws = jnp.moveaxis(halves.reshape(shape[-1], *shape[:-1]), 0, -1)
+    threshold = jnp.round(jnp.asarray(rate, jnp.float32) * 65536).astype(jnp.uint32)
+    scale = (1 / (1 - jnp.asarray(rate, dtype))).astype(dtype)
+    return jnp.where(draws >= threshold, scale, 0)
 
 
 class LSTMCell(nn.RNNCellBase):
@@ -44,6 +68,9 @@ class LSTMCell(nn.RNNCellBase):
       kernel_init: initialiser of the kernel ``[F, 4H]`` (Keras's default: Glorot uniform).
       recurrent_init: initialiser of the recurrent kernel ``[H, 4H]`` (orthogonal).
       bias_init: initialiser of the bias ``[4H]`` (zeros, forget gate 1).
+      use_bias: whether there is a bias.
+      peephole: whether the gates see the cell (Gers et al., 2002); weights ``[3, H]``.
+      peephole_init: their initialiser (zeros, with which the cell starts as one without).
       param_dtype: type of the weights.
     """
 
@@ -51,6 +78,9 @@ class LSTMCell(nn.RNNCellBase):
     kernel_init: Initializer = nn.initializers.glorot_uniform()
     recurrent_init: Initializer = nn.initializers.orthogonal()
     bias_init: Initializer = forget_gate_bias
+    use_bias: bool = True
+    peephole: bool = False
+    peephole_init: Initializer = nn.initializers.zeros
     param_dtype: Any = jnp.float32
 
     @nn.compact
@@ -76,6 +106,11 @@ class LSTM(nn.Module):
 
     Attributes are `LSTMCell`'s, and:
       reverse: whether to walk the sequences from their end.
+      dropout: share of a row's inputs dropped, the same ones in every step; may be traced.
+      recurrent_dropout: share of a row's h dropped on its way into the recurrent product, the same
+        in every step; may be traced. Both are Gal and Ghahramani's variational dropout
+        (arXiv:1512.05287) with one mask for all gates, which leaves a step one product; Keras draws
+        one for each gate when it has recurrent dropout.
       backend: see `jaxlstm.lstm`.
     """
 
@@ -84,20 +119,45 @@ class LSTM(nn.Module):
     kernel_init: Initializer = nn.initializers.glorot_uniform()
     recurrent_init: Initializer = nn.initializers.orthogonal()
     bias_init: Initializer = forget_gate_bias
+    use_bias: bool = True
+    peephole: bool = False
+    peephole_init: Initializer = nn.initializers.zeros
+    dropout: Any = 0.0
+    recurrent_dropout: Any = 0.0
     param_dtype: Any = jnp.float32
     backend: str = "auto"
 
     @nn.compact
     def __call__(
-        self, x: Array, *, initial_carry: Carry | None = None, lengths: Array | None = None
+        self,
+        x: Array,
+        *,
+        initial_carry: Carry | None = None,
+        lengths: Array | None = None,
+        train: bool = False,
     ) -> tuple[Array, Carry]:
-        """Returns outputs ``[B, T, H]`` and the last carry ``(c, h)``, each ``[B, H]``."""
+        """Returns outputs ``[B, T, H]`` and the last carry ``(c, h)``, each ``[B, H]``.
+
+        h is each row's last valid output, what Keras calls ``return_sequences=False``. Randomness
+        of the two dropouts, when ``train``, comes from the "dropout" stream.
+        """
+        params = _lstm_params(self, x.shape[-1])
+        mask = None
+        if train and not _is_zero(self.dropout):
+            shape = (len(x), x.shape[-1])
+            factors = dropout_factors(self.make_rng("dropout"), self.dropout, shape, x.dtype)
+            x = x * factors[:, None]
+        if train and not _is_zero(self.recurrent_dropout):
+            shape = (len(x), self.features)
+            key = self.make_rng("dropout")
+            mask = dropout_factors(key, self.recurrent_dropout, shape, x.dtype)
         return lstm(
-            _lstm_params(self, x.shape[-1]),
+            params,
             x,
             initial_carry=initial_carry,
             lengths=lengths,
             reverse=self.reverse,
+            recurrent_mask=mask,
             backend=self.backend,
         )
 
@@ -121,38 +181,46 @@ class Bidirectional(nn.Module):
     Attributes:
       features: units H of each direction.
       merge: "concat", "sum", "mean" or "mul" (Keras's ``merge_mode``; its "ave" is "mean").
+      recurrent_dropout: see `LSTM`; each direction draws its own mask.
       backend: see `jaxlstm.lstm`.
     """
 
     features: int
     merge: str = "concat"
+    recurrent_dropout: Any = 0.0
     backend: str = "auto"
 
     @nn.compact
-    def __call__(self, x: Array, *, lengths: Array | None = None) -> tuple[Array, Array]:
+    def __call__(
+        self, x: Array, *, lengths: Array | None = None, train: bool = False
+    ) -> tuple[Array, Array]:
         """Returns outputs ``[B, T, H or 2H]`` and the last states merged, ``[B, H or 2H]``.
 
         The last state of the backward direction is the one it reaches at a row's first step.
         """
-        hs_forward, (_, h_forward) = LSTM(self.features, backend=self.backend, name="forward")(
-            x, lengths=lengths
-        )
-        hs_backward, (_, h_backward) = LSTM(
-            self.features, reverse=True, backend=self.backend, name="backward"
-        )(x, lengths=lengths)
+        outputs, states = [], []
+        for name, reverse in [("forward", False), ("backward", True)]:
+            layer = LSTM(
+                self.features,
+                reverse=reverse,
+                recurrent_dropout=self.recurrent_dropout,
+                backend=self.backend,
+                name=name,
+            )
+            hs, (_, h) = layer(x, lengths=lengths, train=train)
+            outputs.append(hs)
+            states.append(h)
         return (
-            merge_directions(hs_forward, hs_backward, self.merge),
-            merge_directions(h_forward, h_backward, self.merge),
+            merge_directions(outputs[0], outputs[1], self.merge),
+            merge_directions(states[0], states[1], self.merge),
         )
 
 
 class Dropout(nn.Module):
     """Dropout whose rate may be a traced number, so that it can differ between lanes.
 
-    Kept entries are divided by ``1 - rate``, as in Keras and Flax. The mask is drawn with the last
-    axis outermost: the first H features get the same mask however many more there are, so a layer
-    padded with extra units draws as the unpadded one. Randomness comes from the "dropout" stream, 16
-    bits an entry (half the cost of a float), so the rate is met to 1/65536.
+    Kept entries are divided by ``1 - rate``, as in Keras and Flax. Randomness comes from the
+    "dropout" stream; see `dropout_factors` for how it is drawn.
 
     Attributes:
       rate: the share of entries set to 0, in [0, 1); a number or a traced scalar.
@@ -163,15 +231,10 @@ class Dropout(nn.Module):
     @nn.compact
     def __call__(self, x: Array, *, train: bool = False) -> Array:
         """Returns x, with entries dropped when ``train``; x is ``[B, ..., F]``."""
-        if not train or (isinstance(self.rate, int | float) and self.rate == 0):
+        if not train or _is_zero(self.rate):
             return x
-        words = jax.random.bits(self.make_rng("dropout"), ((x.size + 1) // 2,), jnp.uint32)
-        halves = lax.bitcast_convert_type(words, jnp.uint16).reshape(-1)[: x.size]
-        draws = jnp.moveaxis(halves.reshape(x.shape[-1], *x.shape[:-1]), 0, -1)
-        threshold = jnp.round(jnp.asarray(self.rate, jnp.float32) * 65536).astype(jnp.uint32)
-        keep = draws >= threshold
-        scale = (1 / (1 - jnp.asarray(self.rate, x.dtype))).astype(x.dtype)
-        return jnp.where(keep, x * scale, 0)
+        factors = dropout_factors(self.make_rng("dropout"), self.rate, x.shape, x.dtype)
+        return jnp.where(factors == 0, 0, x * factors)  # 0 * inf is not 0
 
 
 class StackedLSTM(nn.Module):
@@ -180,6 +243,7 @@ class StackedLSTM(nn.Module):
     Attributes:
       units: units of each layer.
       dropout: rate after every layer but the last, as in PyTorch's `nn.LSTM`; may be traced.
+      recurrent_dropout: of every layer, see `LSTM`; may be traced.
       bidirectional: whether every layer runs in both directions.
       merge: how the directions are merged, see `Bidirectional`.
       backend: see `jaxlstm.lstm`.
@@ -190,6 +254,7 @@ class StackedLSTM(nn.Module):
     bidirectional: bool = False
     merge: str = "concat"
     backend: str = "auto"
+    recurrent_dropout: Any = 0.0
 
     @nn.compact
     def __call__(
@@ -198,15 +263,15 @@ class StackedLSTM(nn.Module):
         """Returns the top layer's outputs ``[B, T, H]`` and its last state ``[B, H]``."""
         if not self.units:
             raise ValueError("units must name at least one layer, got an empty sequence.")
+        options = {"recurrent_dropout": self.recurrent_dropout, "backend": self.backend}
         hs, h = x, x[:, -1]
         for index, features in enumerate(self.units):
             if index:
                 hs = Dropout(self.dropout)(hs, train=train)
             name = f"lstm_{index}"
             if self.bidirectional:
-                hs, h = Bidirectional(features, self.merge, self.backend, name=name)(
-                    hs, lengths=lengths
-                )
+                layer = Bidirectional(features, self.merge, name=name, **options)
+                hs, h = layer(hs, lengths=lengths, train=train)
             else:
-                hs, (_, h) = LSTM(features, backend=self.backend, name=name)(hs, lengths=lengths)
+                hs, (_, h) = LSTM(features, name=name, **options)(hs, lengths=lengths, train=train)
         return hs, h
