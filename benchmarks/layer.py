@@ -55,7 +55,7 @@ import numpy as np
 
 from benchmarks import layer_report as report
 from benchmarks.layer_case import MODES, Case
-from benchmarks.layer_crew import PEERS, PeerError, Worker, say, workers
+from benchmarks.layer_processes import PEERS, PeerError, Worker, say, workers
 
 SHAPES = {
     "B32-T200": Case(32, 200, 3, 64, 2),
@@ -249,7 +249,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--shapes", nargs="+", choices=[*SHAPES, "none"], help="which shapes; all by default")
     add("--against", nargs="*", choices=list(PEERS), help="which peers; all by default")
-    add("--backend", nargs="+", default=["auto"], help="our backends, each timed; see jaxlstm.lstm")
+    add(
+        "--backend",
+        nargs="+",
+        default=["auto"],
+        help="our backends, each timed: those of jaxlstm.lstm, xla:keep and xla:recompute (auto)",
+    )
     add("--peers", default=sys.executable, help="Python of Keras and PyTorch; this one by default")
     add("--rounds", type=int, help="rounds (15)")
     add("--seconds", type=float, help="how long a batch of calls takes (0.15)")

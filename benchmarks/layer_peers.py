@@ -158,11 +158,19 @@ def _jax_settings(
 
 
 def jaxlstm(options: Options) -> Peer:
-    """Ours: `jaxlstm.nn.StackedLSTM`."""
-    from jaxlstm.nn import StackedLSTM
+    """Ours: `jaxlstm.nn.StackedLSTM`.
+
+    "xla:keep" and "xla:recompute" are the backend "xla" with the gate activations always kept for
+    the backward pass, or always computed again: the measurement behind `scan.KEPT_BYTES_PER_UNIT`.
+    """
+    from jaxlstm.nn import StackedLSTM, scan
+
+    backend, _, gates = options.backend.partition(":")
+    if gates:
+        scan.KEPT_BYTES_PER_UNIT = {"keep": 1 << 40, "recompute": 0}[gates]
 
     def build(case: Case, ahead: bool) -> Settings:
-        model = StackedLSTM((case.units,) * case.layers, backend=options.backend)
+        model = StackedLSTM((case.units,) * case.layers, backend=backend)
         names = ("kernel", "recurrent_kernel", "bias")
         return _jax_settings(
             {f"backend={options.backend}": lambda params, x: model.apply({"params": params}, x)[0]},

@@ -8,8 +8,9 @@ What the hand-written gradient does, and why, was chosen by measurement on CPU (
   steps, instead of a rank-B update of the weights in every step;
 - it walks through time in blocks, so that what a block needs stays in the cache and no array of the
   gates' gradient is ever written to memory as a whole;
-- it keeps the gate activations where they are small (`KEPT_BYTES_PER_UNIT`), else it computes them
-  again from the outputs, a block at a time: their inputs are known by then, so that is one product.
+- it keeps c and the gate activations where they are small (`KEPT_BYTES_PER_UNIT`), else it computes
+  them again from the outputs and from c at the beginning of each block: the inputs of a block's gates
+  are known by then, so that is one product.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class _Kept(NamedTuple):
 
     c: Array  # shape=(T, B, H), before each step
     # Four arrays: read back as slices of one [T, B, 4H] array they cost nearly twice as much a step.
-    gates: tuple[Array, ...]  # four of shape=(T, B, H), or none
+    gates: tuple[Array, Array, Array, Array]  # each of shape=(T, B, H)
 
 
 def _keeps_gates(steps: int, state: Array) -> bool:
@@ -115,13 +116,13 @@ def _forward(
     recurrent_mask: Array | None,
     reverse: bool,
 ) -> Any:
-    steps = len(x)
+    steps, batch, _ = x.shape
     kernels, bias = _halved(params)
     keep = _keeps_gates(steps, carry[0])
 
-    def step(carry: Carry, inputs: Any) -> Any:
-        c, h = carry
-        x_t, valid_t = inputs
+    def step(state: Any, inputs: Any) -> Any:
+        (c, h), c_starts = state
+        x_t, valid_t, slot = inputs
         seen = h if recurrent_mask is None else h * recurrent_mask
         # One product of both inputs with both kernels is faster than two.
         gates = half_gates(jnp.concatenate([x_t, seen], axis=-1) @ kernels + bias)
@@ -134,10 +135,20 @@ def _forward(
         if valid_t is not None:
             c_next, h_next = jnp.where(valid_t, c_next, c), jnp.where(valid_t, h_next, h)
             y = jnp.where(valid_t, y, 0)
-        return (c_next, h_next), (y, _Kept(c, gates if keep else ()))
+        if keep:
+            return ((c_next, h_next), None), (y, _Kept(c, gates))
+        # Of the steps that write to a slot the last one is the one before the slot's block.
+        c_starts = lax.dynamic_update_index_in_dim(c_starts, c_next, slot, 0)
+        return ((c_next, h_next), c_starts), (y, None)
 
-    last, (hs, kept) = lax.scan(step, carry, (x, is_valid(lengths, steps)), reverse=reverse)
-    return (hs, last), (params, x, carry, lengths, recurrent_mask, hs, kept)
+    c_starts = slots = None
+    if not keep:
+        size = _block_steps(steps, batch)
+        slots = jnp.arange(steps) // size if reverse else (jnp.arange(steps) + size) // size
+        c_starts = jnp.tile(carry[0], (steps // size + 2, 1, 1))
+    inputs = (x, is_valid(lengths, steps), slots)
+    (last, c_starts), (hs, kept) = lax.scan(step, (carry, c_starts), inputs, reverse=reverse)
+    return (hs, last), (params, x, carry, lengths, recurrent_mask, hs, kept, c_starts)
 
 
 def _block_steps(steps: int, batch: int) -> int:
@@ -160,7 +171,7 @@ def _backward(reverse: bool, residuals: Any, cotangents: Any) -> Any:
 
     and dK, dR, db, dx are sums over steps of products with dz.
     """
-    params, x, carry, lengths, recurrent_mask, hs, kept = residuals
+    params, x, carry, lengths, recurrent_mask, hs, kept, c_starts = residuals
     d_hs, d_last = cotangents
     steps, batch, features = x.shape
     units = carry[0].shape[-1]
@@ -195,10 +206,23 @@ def _backward(reverse: bool, residuals: Any, cotangents: Any) -> Any:
             dh = dh + jnp.where(valid_t, 0, dh_next)
         return (dc, dh, d_mask), dz
 
+    def compute_again(both: Array, c_start: Array, valid: Array | None, shape: Any) -> _Kept:
+        z = (both @ kernels + bias).reshape(*shape[:2], 4 * units)
+        gates = lax.optimization_barrier(half_gates(z))
+        i, f, g, _ = gates
+
+        def step(c: Array, inputs: Any) -> Any:
+            f, i_g, valid_t = inputs
+            c_next = f * c + i_g
+            return c_next if valid_t is None else jnp.where(valid_t, c_next, c), c
+
+        _, c = lax.scan(step, c_start, (f, i * g, valid), reverse=reverse)
+        return _Kept(c, gates)
+
     def block(state: Any, inputs: Any) -> Any:
         """Some steps: their dz, then what depends on dz, in products over all of them."""
         d_carry, d_params = state
-        x, hs, c, gates, d_hs, valid, next_valid, h_edge = inputs
+        x, hs, kept, d_hs, valid, next_valid, h_edge, c_start = inputs
         if reverse:
             h_before = jnp.concatenate([hs[1:], h_edge[None]])
         else:
@@ -209,10 +233,9 @@ def _backward(reverse: bool, residuals: Any, cotangents: Any) -> Any:
                 h_before = jnp.where(next_valid, h_before, carry[1])
         seen = h_before if recurrent_mask is None else h_before * recurrent_mask
         both = jnp.concatenate([x, seen], axis=-1).reshape(-1, features + units)
-        if not gates:
-            z = (both @ kernels + bias).reshape(*c.shape[:2], 4 * units)
-            gates = lax.optimization_barrier(half_gates(z))
-        inputs = (d_hs, c, gates, valid, None if recurrent_mask is None else h_before)
+        if kept is None:
+            kept = compute_again(both, c_start, valid, hs.shape)
+        inputs = (d_hs, *kept, valid, None if recurrent_mask is None else h_before)
         d_carry, dz = lax.scan(step, d_carry, inputs, reverse=not reverse)
         rows = dz.reshape(-1, 4 * units)
         d_params = jax.tree.map(jnp.add, d_params, (both.T @ rows, rows.sum(0)))
@@ -227,7 +250,7 @@ def _backward(reverse: bool, residuals: Any, cotangents: Any) -> Any:
     next_valid = None
     if valid is not None:
         next_valid = jnp.concatenate([valid[1:], jnp.zeros_like(valid[:1])])
-    inputs = (x, hs, kept.c, kept.gates, d_hs, valid, next_valid)
+    inputs = (x, hs, kept, d_hs, valid, next_valid)
     in_blocks = jax.tree.map(
         lambda leaf: leaf[:whole].reshape(blocks, size, *leaf.shape[1:]), inputs
     )
@@ -235,11 +258,16 @@ def _backward(reverse: bool, residuals: Any, cotangents: Any) -> Any:
     d_mask, zeros = jax.tree.map(jnp.zeros_like, (recurrent_mask, (kernels, bias)))
     state = ((*d_last, d_mask), zeros)
     d_tail = jnp.zeros_like(x[whole:])
+    whole_starts, tail_start = None, None
+    if c_starts is not None:
+        starts = c_starts[1:] if reverse else c_starts
+        whole_starts, tail_start = starts[:blocks], starts[blocks]
     if rest and not reverse:
-        state, d_tail = block(state, (*tail, h_edges[blocks]))
-    state, d_x = lax.scan(block, state, (*in_blocks, h_edges[:blocks]), reverse=not reverse)
+        state, d_tail = block(state, (*tail, h_edges[blocks], tail_start))
+    in_blocks = (*in_blocks, h_edges[:blocks], whole_starts)
+    state, d_x = lax.scan(block, state, in_blocks, reverse=not reverse)
     if rest and reverse:
-        state, d_tail = block(state, (*tail, carry[1]))
+        state, d_tail = block(state, (*tail, carry[1], tail_start))
     (dc, dh, d_mask), (d_kernels, d_bias) = state
     d_x = jnp.concatenate([d_x.reshape(whole, batch, features), d_tail])
     d_params = LSTMParams(d_kernels[:features], d_kernels[features:], d_bias)
