@@ -34,6 +34,26 @@ class LSTMParams(NamedTuple):
     peephole: Array | None = None  # shape=(3, H), rows i, f, o
 
 
+def check_params(params: LSTMParams, features: int) -> None:
+    """Raises ValueError unless the weights fit each other and F features."""
+    shape = jnp.shape(params.recurrent_kernel)
+    units = shape[0] if shape else 0
+    if units == 0:
+        raise ValueError(f"params.recurrent_kernel must have shape (H, 4 H), got {shape}.")
+    for name, shape in [
+        ("recurrent_kernel", (units, 4 * units)),
+        ("kernel", (features, 4 * units)),
+        ("bias", (4 * units,)),
+        ("peephole", (3, units)),
+    ]:
+        weights = getattr(params, name)
+        if weights is not None and jnp.shape(weights) != shape:
+            raise ValueError(
+                f"params.{name} must have shape {shape} for {features} features and {units} units,"
+                f" got {jnp.shape(weights)}."
+            )
+
+
 def gate_scale(units: int, dtype: Any) -> Array:
     """One factor a gate column: halves the sigmoid gates' pre-activation (see `half_gates`)."""
     return jnp.ones((4, units), dtype).at[jnp.array([0, 1, 3])].set(0.5).reshape(4 * units)
@@ -43,7 +63,8 @@ def half_gates(half_z: Array) -> tuple[Array, Array, Array, Array]:
     """Gate activations i, f, g, o from ``z * gate_scale``.
 
     As sigmoid(z) = tanh(z / 2) / 2 + 1 / 2, one tanh over the whole block serves all four gates. The
-    halving is folded into the weights, where it is exact: 0.5 is a power of two.
+    halving is folded into the weights, where it is exact: 0.5 is a power of two. Gates are right to
+    one rounding of 1, not of themselves: in float32 sigmoid(-20) is 0.
     """
     i, f, g, o = jnp.split(jnp.tanh(half_z), 4, axis=-1)
     return i * 0.5 + 0.5, f * 0.5 + 0.5, g, o * 0.5 + 0.5
@@ -62,7 +83,10 @@ def lstm_step(
       recurrent_mask: factors ``[..., H]`` of h on its way into the recurrent product, or None.
 
     Returns:
-      ``((c, h), h)``, each ``[..., H]``.
+      ``((c, h), h)``, each ``[..., H]``, in the type of the inputs: 16 bits stay 16 bits.
+
+    Raises:
+      ValueError: shapes that do not fit together.
 
     Example:
       >>> import jax.numpy as jnp
@@ -71,18 +95,26 @@ def lstm_step(
       >>> y.shape
       (5, 2)
     """
-    params = LSTMParams(*params)
-    c, h = carry
+    params = jax.tree.map(jnp.asarray, LSTMParams(*params))
+    x, c, h = jnp.asarray(x), jnp.asarray(carry[0]), jnp.asarray(carry[1])
+    check_params(params, x.shape[-1])
+    wanted = (*x.shape[:-1], len(params.recurrent_kernel))
+    if c.shape != wanted or h.shape != wanted:
+        raise ValueError(f"carry must be (c, h) of shape {wanted}, got {c.shape} and {h.shape}.")
+
+    def as_row(vector: Array) -> Array:
+        return vector.reshape(*[1] * (x.ndim - 1), -1)
+
     seen = h if recurrent_mask is None else h * recurrent_mask
     z = x @ params.kernel + seen @ params.recurrent_kernel
     if params.bias is not None:
-        z = z + params.bias
+        z = z + as_row(params.bias)
     if params.peephole is None:
-        i, f, g, o = half_gates(z * gate_scale(h.shape[-1], z.dtype))
+        i, f, g, o = half_gates(z * as_row(gate_scale(h.shape[-1], z.dtype)))
         c = f * c + i * g
     else:
         z_i, z_f, z_g, z_o = jnp.split(z, 4, axis=-1)
-        p_i, p_f, p_o = params.peephole
+        p_i, p_f, p_o = map(as_row, params.peephole)
         i, f = jax.nn.sigmoid(z_i + p_i * c), jax.nn.sigmoid(z_f + p_f * c)
         c = f * c + i * jnp.tanh(z_g)
         o = jax.nn.sigmoid(z_o + p_o * c)

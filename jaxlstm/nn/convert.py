@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -16,21 +17,21 @@ from jaxlstm.nn.recurrence import LSTMParams
 
 
 def _check(params: LSTMParams, source: str) -> LSTMParams:
-    weights: tuple[Any, ...] = params[:3]
-    kernel, recurrent_kernel, bias = (np.shape(array) for array in weights)
+    kernel, recurrent_kernel = np.shape(params.kernel), np.shape(params.recurrent_kernel)
+    bias = None if params.bias is None else np.shape(params.bias)
     units = recurrent_kernel[0] if recurrent_kernel else 0
     if (
         len(kernel) != 2
         or recurrent_kernel != (units, 4 * units)
         or kernel[1] != 4 * units
-        or bias != (4 * units,)
+        or bias not in (None, (4 * units,))
     ):
         raise ValueError(
             f"the weights from {source} are not those of one LSTM layer: as kernel,"
             f" recurrent kernel and bias they have the shapes {kernel}, {recurrent_kernel}, {bias},"
             " where [F, 4H], [H, 4H], [4H] are needed."
         )
-    return LSTMParams(*(jnp.asarray(weights) for weights in params[:3]))
+    return jax.tree.map(jnp.asarray, params)
 
 
 def _without_peepholes(params: LSTMParams) -> LSTMParams:
@@ -57,9 +58,7 @@ def from_keras(weights: Sequence[Any]) -> LSTMParams:
       ValueError: another number of arrays, or shapes that do not fit.
     """
     arrays: list[Any] = [np.asarray(weight) for weight in weights]
-    if len(arrays) == 2:
-        arrays.append(np.zeros(arrays[1].shape[-1:], arrays[1].dtype))
-    if len(arrays) != 3:
+    if len(arrays) not in (2, 3):
         raise ValueError(f"a Keras LSTM layer has 2 or 3 weight arrays, got {len(arrays)}.")
     return _check(LSTMParams(*arrays), "Keras")
 
@@ -87,7 +86,7 @@ def from_torch(
       prefix: what stands before the names, for an LSTM inside a larger module ("encoder.").
 
     Returns:
-      The same weights as `LSTMParams`; the bias is the sum of PyTorch's two.
+      The same weights as `LSTMParams`; the bias is the sum of PyTorch's two, None if it has none.
 
     Raises:
       KeyError: no such layer or direction.
@@ -100,9 +99,10 @@ def from_torch(
         _transposed(state[f"{prefix}weight_{part}_{suffix}"]) for part in ("ih", "hh")
     )
     biases = [f"{prefix}bias_{part}_{suffix}" for part in ("ih", "hh")]
-    bias: Any = np.zeros(kernel.shape[1], kernel.dtype)
-    for name in biases if biases[0] in state else ():
-        bias = bias + np.asarray(state[name])
+    found = [np.asarray(state[name]) for name in biases if name in state]
+    if len(found) == 1:
+        raise KeyError(f"one of {' and '.join(biases)} is missing")
+    bias: Any = found[0] + found[1] if found else None
     return _check(LSTMParams(kernel, recurrent_kernel, bias), "PyTorch")
 
 
@@ -111,16 +111,19 @@ def to_torch(
 ) -> dict[str, np.ndarray]:
     """Returns arrays for ``load_state_dict`` (through ``torch.from_numpy``); ``bias_hh`` is 0.
 
+    Without a bias there are none of PyTorch's two.
+
     Raises:
       ValueError: params with peepholes.
     """
     suffix = f"l{layer}{'_reverse' if reverse else ''}"
     kernel, recurrent_kernel = (np.asarray(weights) for weights in _without_peepholes(params)[:2])
-    bias = np.zeros(kernel.shape[1], kernel.dtype) if params.bias is None else params.bias
-    return {
-        # Copies, because torch refuses the negative or read-only strides that views may have.
+    # Copies, because torch refuses the negative or read-only strides that views may have.
+    arrays = {
         f"{prefix}weight_ih_{suffix}": kernel.T.copy(),
         f"{prefix}weight_hh_{suffix}": recurrent_kernel.T.copy(),
-        f"{prefix}bias_ih_{suffix}": np.array(bias),
-        f"{prefix}bias_hh_{suffix}": np.zeros_like(bias),
     }
+    if params.bias is not None:
+        arrays[f"{prefix}bias_ih_{suffix}"] = np.array(params.bias)
+        arrays[f"{prefix}bias_hh_{suffix}"] = np.zeros_like(params.bias)
+    return arrays

@@ -9,9 +9,10 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
-from jaxlstm.nn.recurrence import Carry, LSTMParams, lstm, lstm_step
+from jaxlstm.nn.recurrence import Carry, LSTMParams, checked_sequences, lstm, lstm_step
 
 Array = jax.Array
 Initializer = Callable[..., Any]
@@ -26,7 +27,19 @@ def forget_gate_bias(key: Array, shape: Sequence[int], dtype: Any = jnp.float32)
     return jnp.zeros(shape, dtype).at[units : 2 * units].set(1)
 
 
+def orthogonal(key: Array, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
+    """An orthogonal matrix, Keras's recurrent initialiser; for 16 bits drawn in float32."""
+    wide = jnp.promote_types(dtype, jnp.float32)
+    return nn.initializers.orthogonal()(key, shape, wide).astype(dtype)
+
+
+def _check_features(features: Any) -> None:
+    if not isinstance(features, int | np.integer) or features < 1:
+        raise ValueError(f"features must be a positive integer, got {features!r}.")
+
+
 def _lstm_params(module: Any, features: int) -> LSTMParams:
+    _check_features(module.features)
     gates = 4 * module.features
     dtype = module.param_dtype
     peephole_shape = (3, module.features)
@@ -40,8 +53,21 @@ def _lstm_params(module: Any, features: int) -> LSTMParams:
     )
 
 
-def _is_zero(rate: Any) -> bool:
-    return isinstance(rate, int | float) and rate == 0
+def _drops(name: str, rate: Any) -> bool:
+    """Whether there is anything to drop; a traced rate may turn out to be anything.
+
+    Raises:
+      ValueError: a known rate is not in [0, 1).
+    """
+    if isinstance(rate, jax.core.Tracer):
+        return True
+    try:
+        number = math.nan if isinstance(rate, str) else float(rate)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 <= number < 1:
+        raise ValueError(f"{name} must be a number in [0, 1), got {rate!r}.")
+    return number > 0
 
 
 def dropout_factors(key: Array, rate: Any, shape: Sequence[int], dtype: Any) -> Array:
@@ -49,14 +75,15 @@ def dropout_factors(key: Array, rate: Any, shape: Sequence[int], dtype: Any) -> 
 
     Drawn with the last axis outermost: the first H features get the same factors however many more
     there are, so a layer padded with extra units draws as the unpadded one. 16 random bits an entry
-    (half the cost of a float) meet the rate to 1/65536.
+    (half the cost of a float) meet the rate to 1/65536. Integer types get float32 factors.
     """
     size = math.prod(shape)
     words = jax.random.bits(key, ((size + 1) // 2,), jnp.uint32)
     halves = lax.bitcast_convert_type(words, jnp.uint16).reshape(-1)[:size]
     draws = jnp.moveaxis(halves.reshape(shape[-1], *shape[:-1]), 0, -1)
-    threshold = jnp.round(jnp.asarray(rate, jnp.float32) * 65536).astype(jnp.uint32)
-    scale = (1 / (1 - jnp.asarray(rate, dtype))).astype(dtype)
+    rate = jnp.asarray(rate, jnp.float32)
+    threshold = jnp.minimum(jnp.round(rate * 65536), 65535).astype(jnp.uint16)
+    scale = (1 / (1 - rate)).astype(dtype if jnp.issubdtype(dtype, jnp.floating) else jnp.float32)
     return jnp.where(draws >= threshold, scale, 0)
 
 
@@ -76,7 +103,7 @@ class LSTMCell(nn.RNNCellBase):
 
     features: int
     kernel_init: Initializer = nn.initializers.glorot_uniform()
-    recurrent_init: Initializer = nn.initializers.orthogonal()
+    recurrent_init: Initializer = orthogonal
     bias_init: Initializer = forget_gate_bias
     use_bias: bool = True
     peephole: bool = False
@@ -92,6 +119,7 @@ class LSTMCell(nn.RNNCellBase):
     def initialize_carry(self, rng: Array, input_shape: tuple[int, ...]) -> Carry:
         """Returns zeros ``(c, h)`` for inputs of shape ``[..., F]``."""
         del rng
+        _check_features(self.features)
         zeros = jnp.zeros((*input_shape[:-1], self.features), self.param_dtype)
         return zeros, zeros
 
@@ -117,7 +145,7 @@ class LSTM(nn.Module):
     features: int
     reverse: bool = False
     kernel_init: Initializer = nn.initializers.glorot_uniform()
-    recurrent_init: Initializer = nn.initializers.orthogonal()
+    recurrent_init: Initializer = orthogonal
     bias_init: Initializer = forget_gate_bias
     use_bias: bool = True
     peephole: bool = False
@@ -141,16 +169,17 @@ class LSTM(nn.Module):
         h is each row's last valid output, what Keras calls ``return_sequences=False``. Randomness
         of the two dropouts, when ``train``, comes from the "dropout" stream.
         """
+        x = checked_sequences(x)
         params = _lstm_params(self, x.shape[-1])
-        mask = None
-        if train and not _is_zero(self.dropout):
+        mask, dtype = None, jnp.result_type(x, params.kernel)
+        if _drops("dropout", self.dropout) and train:
             shape = (len(x), x.shape[-1])
-            factors = dropout_factors(self.make_rng("dropout"), self.dropout, shape, x.dtype)
+            factors = dropout_factors(self.make_rng("dropout"), self.dropout, shape, dtype)
             x = x * factors[:, None]
-        if train and not _is_zero(self.recurrent_dropout):
+        if _drops("recurrent_dropout", self.recurrent_dropout) and train:
             shape = (len(x), self.features)
             key = self.make_rng("dropout")
-            mask = dropout_factors(key, self.recurrent_dropout, shape, x.dtype)
+            mask = dropout_factors(key, self.recurrent_dropout, shape, dtype)
         return lstm(
             params,
             x,
@@ -198,6 +227,8 @@ class Bidirectional(nn.Module):
 
         The last state of the backward direction is the one it reaches at a row's first step.
         """
+        if self.merge not in MERGES:
+            raise ValueError(f"merge must be one of {', '.join(MERGES)}, got {self.merge!r}.")
         outputs, states = [], []
         for name, reverse in [("forward", False), ("backward", True)]:
             layer = LSTM(
@@ -231,7 +262,7 @@ class Dropout(nn.Module):
     @nn.compact
     def __call__(self, x: Array, *, train: bool = False) -> Array:
         """Returns x, with entries dropped when ``train``; x is ``[B, ..., F]``."""
-        if not train or _is_zero(self.rate):
+        if not _drops("rate", self.rate) or not train:
             return x
         factors = dropout_factors(self.make_rng("dropout"), self.rate, x.shape, x.dtype)
         return jnp.where(factors == 0, 0, x * factors)  # 0 * inf is not 0
@@ -239,6 +270,8 @@ class Dropout(nn.Module):
 
 class StackedLSTM(nn.Module):
     """LSTM layers on top of each other, with dropout between them.
+
+    For other options stack `LSTM` and `Bidirectional` yourself.
 
     Attributes:
       units: units of each layer.
@@ -261,10 +294,12 @@ class StackedLSTM(nn.Module):
         self, x: Array, *, lengths: Array | None = None, train: bool = False
     ) -> tuple[Array, Array]:
         """Returns the top layer's outputs ``[B, T, H]`` and its last state ``[B, H]``."""
-        if not self.units:
-            raise ValueError("units must name at least one layer, got an empty sequence.")
+        if not isinstance(self.units, Sequence) or not self.units or isinstance(self.units, str):
+            raise ValueError(
+                f"units must be a sequence that names at least one layer's units, got {self.units!r}."
+            )
         options = {"recurrent_dropout": self.recurrent_dropout, "backend": self.backend}
-        hs, h = x, x[:, -1]
+        hs = x
         for index, features in enumerate(self.units):
             if index:
                 hs = Dropout(self.dropout)(hs, train=train)

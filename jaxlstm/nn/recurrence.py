@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlstm.nn import kernels
-from jaxlstm.nn.cell import Array, Carry, LSTMParams, lstm_step
-from jaxlstm.nn.scan import lstm_autodiff, lstm_scan
+from jaxlstm.nn import kernels, scan
+from jaxlstm.nn.cell import Array, Carry, LSTMParams, check_params, lstm_step
 
-__all__ = ["BACKENDS", "Carry", "LSTMParams", "lstm", "lstm_step"]
+__all__ = ["BACKENDS", "Carry", "LSTMParams", "checked_sequences", "lstm", "lstm_step"]
 
 BACKENDS = ("auto", "xla", "pallas", "autodiff")
 
@@ -33,11 +34,14 @@ def lstm(
     length 0 returns the initial carry. ``reverse`` walks the valid part of each row from its last
     step to its first; output t still belongs to input t, so the last state is ``hs[:, 0]``.
 
+    On a mesh whose axes are `jax.sharding.AxisType.Explicit` the gradient needs `jax.shard_map`; with
+    axes of type Auto, JAX divides the work itself.
+
     Numbers of 16 bits are computed in float32 and rounded at the end (on "pallas", each step's).
 
     Args:
       params: weights; kernel ``[F, 4H]``, recurrent_kernel ``[H, 4H]``, bias ``[4H]`` or None,
-        peephole ``[3, H]`` (rows i, f, o) or None.
+        peephole ``[3, H]`` (rows i, f, o) or None; or a dict of these, as Flax has them.
       x: sequences, ``[B, T, F]``.
       initial_carry: ``(c, h)``, each ``[B, H]``; zeros by default.
       lengths: valid steps of each row, integers ``[B]`` in ``0..T``; all T by default.
@@ -49,8 +53,8 @@ def lstm(
         - "xla": a scan with a gradient of its own, everywhere;
         - "pallas": one kernel for all steps, on CUDA GPUs, which takes the lanes of `jax.vmap` as
           further blocks; "xla" where H is more than fits it (64 in float32 on an H100, 128 in
-          bfloat16). Products in float32 are of `jax.default_matmul_precision`, which counts as
-          "float32" where it is not set;
+          bfloat16), and in other types. Products in float32 are of
+          `jax.default_matmul_precision`, which counts as "float32" where it is not set;
         - "autodiff": a scan that JAX differentiates, slower: the one for `jax.jvp` and for
           peepholes;
         - "auto": "autodiff" with peepholes, else "xla" (on GPUs, too, as long as no measurement of
@@ -75,8 +79,8 @@ def lstm(
       >>> hs.shape, bool((hs[:, -1] == h).all())
       ((2, 5, 4), True)
     """
-    params = LSTMParams(*params)
-    x = jnp.asarray(x)
+    params = _checked_params(params)
+    x = checked_sequences(x)
     if backend not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}.")
     if backend == "auto":
@@ -85,49 +89,64 @@ def lstm(
         raise ValueError(f"backend {backend!r} has no peepholes: use 'autodiff' or 'auto'.")
     if backend == "pallas" and (reason := kernels.unavailable()):
         raise ValueError(f"backend 'pallas' cannot run here: {reason}")
-    _check_params(params, x)
-    batch, steps, _ = x.shape
-    units = params.recurrent_kernel.shape[0]
+    if not isinstance(reverse, bool | np.bool_):
+        raise ValueError(f"reverse must be True or False, got {reverse!r}.")
+    batch, steps, features = x.shape
+    check_params(params, features)
+    units = len(params.recurrent_kernel)
     dtype = jnp.result_type(*jax.tree.leaves((params, x)))
     if not jnp.issubdtype(dtype, jnp.floating):
         raise ValueError(f"params and x must be floating-point numbers, got {dtype}.")
-    if initial_carry is None:
-        zeros = jnp.zeros((batch, units), dtype)
-        initial_carry = (zeros, zeros)
-    if len(initial_carry) != 2:
-        raise ValueError(f"initial_carry must be a pair (c, h), got {len(initial_carry)} arrays.")
-    for name, state in [
-        ("initial_carry's c", initial_carry[0]),
-        ("initial_carry's h", initial_carry[1]),
-        ("recurrent_mask", recurrent_mask),
-    ]:
-        if state is not None and jnp.shape(state) != (batch, units):
-            raise ValueError(f"{name} must have shape {(batch, units)}, got {jnp.shape(state)}.")
+    bias = jnp.zeros(4 * units, dtype) if params.bias is None else params.bias
+    carry = _checked_carry(initial_carry, (batch, units), dtype)
+    if recurrent_mask is not None:
+        recurrent_mask = _array("recurrent_mask", recurrent_mask, (batch, units))
     if lengths is not None:
         lengths = _checked_lengths(lengths, batch, steps)
 
-    bias = jnp.zeros(4 * units, dtype) if params.bias is None else params.bias
-    if backend == "pallas" and kernels.supports(units, dtype) is None:
+    precision = _kernel_precision()
+    if backend == "pallas" and kernels.supports(units, dtype, precision) is None:
         return kernels.lstm_resident(
             params.kernel,
             params.recurrent_kernel,
             bias,
             x,
-            initial_carry,
+            carry,
             lengths,
             recurrent_mask,
             reverse=bool(reverse),
-            precision=_kernel_precision(),
+            precision=precision,
         )
     # Sums over many steps need more than the 8 or 11 bits of a 16-bit number.
     wide = jnp.float32 if jnp.finfo(dtype).bits < 32 else dtype
+    keep = None if backend == "autodiff" else scan.keeps_gates(steps, batch, wide)
+    params = params._replace(bias=bias)
+    return _scan(params, x, carry, lengths, recurrent_mask, bool(reverse), keep, dtype, wide)
+
+
+# Compiled once for each shape, also where the caller does not compile: a scan by itself would be
+# compiled in every call, as its step is a new function each time.
+@functools.partial(jax.jit, static_argnums=(5, 6, 7, 8))
+def _scan(
+    params: LSTMParams,
+    x: Array,
+    carry: Carry,
+    lengths: Array | None,
+    recurrent_mask: Array | None,
+    reverse: bool,
+    keep: bool | None,
+    dtype: Any,
+    wide: Any,
+) -> tuple[Array, Carry]:
+    """Computes in ``wide``, returns ``dtype``; JAX differentiates it where ``keep`` is None."""
     params, x, carry, recurrent_mask = jax.tree.map(
-        lambda leaf: jnp.asarray(leaf, wide),
-        (params._replace(bias=bias), x, tuple(initial_carry), recurrent_mask),
+        lambda leaf: leaf.astype(wide), (params, x.swapaxes(0, 1), carry, recurrent_mask)
     )
-    arguments = _varying((params, x.swapaxes(0, 1), carry, lengths, recurrent_mask))
-    run: Any = lstm_autodiff if backend == "autodiff" else lstm_scan
-    hs, last = run(*arguments, bool(reverse))
+    arguments = [*_varying((params, x, carry, lengths, recurrent_mask)), reverse]
+    if keep is None:
+        hs, last = scan.lstm_autodiff(*arguments)
+    else:
+        hs, last = scan.lstm_scan(*arguments, keep)
     return jax.tree.map(lambda leaf: leaf.astype(dtype), (hs.swapaxes(0, 1), last))
 
 
@@ -159,34 +178,78 @@ def _varying(arguments: Any) -> Any:
     return jax.tree.map(mark, arguments)
 
 
-def _check_params(params: LSTMParams, x: Array) -> None:
-    if x.ndim != 3:
-        raise ValueError(f"x must have shape [B, T, F], got {x.shape}.")
-    features = x.shape[-1]
-    units = jnp.shape(params.recurrent_kernel)[0] if jnp.ndim(params.recurrent_kernel) else 0
-    for name, shape in [
-        ("kernel", (features, 4 * units)),
-        ("recurrent_kernel", (units, 4 * units)),
-        ("bias", (4 * units,)),
-        ("peephole", (3, units)),
-    ]:
-        weights: Any = getattr(params, name)
-        if weights is not None and jnp.shape(weights) != shape:
-            raise ValueError(
-                f"params.{name} must have shape {shape} for {features} features and {units} units,"
-                f" got {jnp.shape(weights)}."
-            )
+def _array(name: str, value: Any, shape: tuple[int, ...] | None = None) -> Array:
+    """The value as an array of real numbers, of that shape.
+
+    Raises:
+      ValueError: it is something else; the message has the name.
+    """
+    try:
+        if value is None:
+            raise TypeError
+        array = jnp.asarray(value)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"{name} must be an array of numbers, got {type(value).__name__}."
+        ) from None
+    if not (jnp.issubdtype(array.dtype, jnp.number) or array.dtype == bool) or jnp.issubdtype(
+        array.dtype, jnp.complexfloating
+    ):
+        raise ValueError(f"{name} must be an array of real numbers, got {array.dtype}.")
+    if shape is not None and array.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, got {array.shape}.")
+    return array
+
+
+def checked_sequences(x: Any) -> Array:
+    """Returns x as an array ``[B, T, F]``.
+
+    Raises:
+      ValueError: it is something else.
+    """
+    array = _array("x", x)
+    if array.ndim != 3:
+        raise ValueError(f"x must have shape [B, T, F], got {array.shape}.")
+    return array
+
+
+def _checked_params(given: Any) -> LSTMParams:
+    try:
+        params = LSTMParams(**given) if isinstance(given, Mapping) else LSTMParams(*given)
+    except TypeError:
+        raise ValueError(
+            f"params must be LSTMParams(kernel, recurrent_kernel, bias, peephole), got"
+            f" {type(given).__name__}."
+        ) from None
+    optional = ("bias", "peephole")
+    checked: dict[str, Any] = {
+        name: None if weights is None and name in optional else _array(f"params.{name}", weights)
+        for name, weights in params._asdict().items()
+    }
+    return LSTMParams(**checked)
+
+
+def _checked_carry(carry: Any, shape: tuple[int, int], dtype: Any) -> Carry:
+    if carry is None:
+        zeros = jnp.zeros(shape, dtype)
+        return zeros, zeros
+    try:
+        c, h = carry
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"initial_carry must be a pair (c, h) of arrays, got {type(carry).__name__}"
+            f"{f' of {len(carry)}' if hasattr(carry, '__len__') else ''}."
+        ) from None
+    return _array("initial_carry's c", c, shape), _array("initial_carry's h", h, shape)
 
 
 def _checked_lengths(lengths: Any, batch: int, steps: int) -> Array:
-    if jnp.shape(lengths) != (batch,) or not jnp.issubdtype(
-        jnp.asarray(lengths).dtype, jnp.integer
-    ):
+    given = _array("lengths", lengths)
+    if given.shape != (batch,) or not jnp.issubdtype(given.dtype, jnp.integer):
         raise ValueError(
-            f"lengths must be integers of shape {(batch,)}, got {jnp.asarray(lengths).dtype}"
-            f" {jnp.shape(lengths)}."
+            f"lengths must be integers of shape {(batch,)}, got {given.dtype} {given.shape}."
         )
-    if not isinstance(lengths, jax.core.Tracer):
+    if not isinstance(given, jax.core.Tracer):
         known = np.asarray(lengths)
         wrong = np.flatnonzero((known < 0) | (known > steps))
         if wrong.size:
@@ -194,4 +257,4 @@ def _checked_lengths(lengths: Any, batch: int, steps: int) -> Array:
                 f"lengths must lie in 0..{steps}, the steps of x, got {known[wrong[0]]} in row"
                 f" {wrong[0]}."
             )
-    return jnp.asarray(lengths)
+    return jnp.clip(given.astype(jnp.int32), 0, steps)

@@ -37,7 +37,7 @@ def is_valid(lengths: Array | None, steps: int) -> Array | None:
     """Mask ``[T, B, 1]``: does step t belong to row b. None where every step does."""
     if lengths is None:
         return None
-    return (jnp.arange(steps)[:, None] < lengths[None, :])[..., None]
+    return (jnp.arange(steps, dtype=lengths.dtype)[:, None] < lengths[None, :])[..., None]
 
 
 def lstm_autodiff(
@@ -72,18 +72,20 @@ class _Kept(NamedTuple):
     gates: tuple[Array, Array, Array, Array]  # each of shape=(T, B, H)
 
 
-def _keeps_gates(steps: int, state: Array) -> bool:
-    return 4 * steps * state.size * state.dtype.itemsize <= KEPT_BYTES_PER_UNIT * state.shape[-1]
+def keeps_gates(steps: int, batch: int, dtype: Any) -> bool:
+    """Whether the gate activations of so many steps and rows are few enough to keep."""
+    return 4 * steps * batch * jnp.dtype(dtype).itemsize <= KEPT_BYTES_PER_UNIT
 
 
 def _halved(params: LSTMParams) -> tuple[Array, Array]:
-    """Both kernels on top of each other, ``[F + H, 4H]``, and the bias, for `half_gates`."""
-    scale = gate_scale(params.recurrent_kernel.shape[0], params.kernel.dtype)
+    """Both kernels on each other, ``[F + H, 4H]``, and the bias, ``[1, 4H]``, for `half_gates`."""
+    scale = gate_scale(params.recurrent_kernel.shape[0], params.kernel.dtype)[None]
     assert params.bias is not None
-    return jnp.concatenate([params.kernel, params.recurrent_kernel]) * scale, params.bias * scale
+    kernels = jnp.concatenate([params.kernel, params.recurrent_kernel])
+    return kernels * scale, params.bias[None] * scale
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))
 def lstm_scan(
     params: LSTMParams,
     x: Array,
@@ -91,6 +93,7 @@ def lstm_scan(
     lengths: Array | None,
     recurrent_mask: Array | None,
     reverse: bool,
+    keep: bool,
 ) -> tuple[Array, Carry]:
     """Runs the LSTM over time-major x; params have a bias and no peephole.
 
@@ -101,11 +104,12 @@ def lstm_scan(
       lengths: valid steps ``[B]``, or None.
       recurrent_mask: factors ``[B, H]`` of h in the recurrent product, or None.
       reverse: whether to run backwards in time.
+      keep: whether to keep c and the gate activations for the backward pass, see `keeps_gates`.
 
     Returns:
       ``(hs, (c, h))``: outputs ``[T, B, H]`` and the last carry.
     """
-    return _forward(params, x, carry, lengths, recurrent_mask, reverse)[0]
+    return _forward(params, x, carry, lengths, recurrent_mask, reverse, keep)[0]
 
 
 def _forward(
@@ -115,10 +119,10 @@ def _forward(
     lengths: Array | None,
     recurrent_mask: Array | None,
     reverse: bool,
+    keep: bool,
 ) -> Any:
     steps, batch, _ = x.shape
     kernels, bias = _halved(params)
-    keep = _keeps_gates(steps, carry[0])
 
     def step(state: Any, inputs: Any) -> Any:
         (c, h), c_starts = state
@@ -158,7 +162,7 @@ def _block_steps(steps: int, batch: int) -> int:
     return next((size for size in range(wanted, least - 1, -1) if steps % size == 0), wanted)
 
 
-def _backward(reverse: bool, residuals: Any, cotangents: Any) -> Any:
+def _backward(reverse: bool, keep: bool, residuals: Any, cotangents: Any) -> Any:
     """Gradient by hand.
 
     With dh the gradient that reaches h', and dc the one that reaches c' (both include the next
@@ -233,12 +237,12 @@ def _backward(reverse: bool, residuals: Any, cotangents: Any) -> Any:
                 h_before = jnp.where(next_valid, h_before, carry[1])
         seen = h_before if recurrent_mask is None else h_before * recurrent_mask
         both = jnp.concatenate([x, seen], axis=-1).reshape(-1, features + units)
-        if kept is None:
+        if not keep:
             kept = compute_again(both, c_start, valid, hs.shape)
         inputs = (d_hs, *kept, valid, None if recurrent_mask is None else h_before)
         d_carry, dz = lax.scan(step, d_carry, inputs, reverse=not reverse)
         rows = dz.reshape(-1, 4 * units)
-        d_params = jax.tree.map(jnp.add, d_params, (both.T @ rows, rows.sum(0)))
+        d_params = jax.tree.map(jnp.add, d_params, (both.T @ rows, rows.sum(0, keepdims=True)))
         return (d_carry, d_params), (rows @ kernel_t).reshape(x.shape)
 
     size = _block_steps(steps, batch)
@@ -259,7 +263,7 @@ def _backward(reverse: bool, residuals: Any, cotangents: Any) -> Any:
     state = ((*d_last, d_mask), zeros)
     d_tail = jnp.zeros_like(x[whole:])
     whole_starts, tail_start = None, None
-    if c_starts is not None:
+    if not keep:
         starts = c_starts[1:] if reverse else c_starts
         whole_starts, tail_start = starts[:blocks], starts[blocks]
     if rest and not reverse:
@@ -270,7 +274,7 @@ def _backward(reverse: bool, residuals: Any, cotangents: Any) -> Any:
         state, d_tail = block(state, (*tail, carry[1], tail_start))
     (dc, dh, d_mask), (d_kernels, d_bias) = state
     d_x = jnp.concatenate([d_x.reshape(whole, batch, features), d_tail])
-    d_params = LSTMParams(d_kernels[:features], d_kernels[features:], d_bias)
+    d_params = LSTMParams(d_kernels[:features], d_kernels[features:], d_bias[0])
     return d_params, d_x, (dc, dh), None, d_mask
 
 

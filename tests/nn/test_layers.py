@@ -199,7 +199,9 @@ class TestStack:
         assert_allclose(hs, wanted, atol=1e-6)
 
     def test_needs_a_layer(self) -> None:
-        with pytest.raises(ValueError, match="units must name at least one layer"):
+        with pytest.raises(
+            ValueError, match="units must be a sequence that names at least one layer"
+        ):
             draw(StackedLSTM(()), normal(2, 3, 2))
 
 

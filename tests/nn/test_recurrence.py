@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import hypothesis
@@ -209,7 +210,24 @@ ERRORS = {
     "lengths of another batch": ({"lengths": np.array([1, 2, 3])}, r"lengths .*\(2,\).*\(3,\)"),
     "lengths over T": ({"lengths": np.array([5, 6])}, r"lengths .*6"),
     "negative lengths": ({"lengths": np.array([-1, 5])}, r"lengths .*-1"),
-    "complex x": ({"x": np.ones((2, 5, 3), np.complex64)}, "x must be .*float.* got complex64"),
+    "complex x": (
+        {"x": np.ones((2, 5, 3), np.complex64)},
+        "x must be .*real numbers, got complex64",
+    ),
+    "x is None": ({"x": None}, "x must be an array of numbers, got NoneType"),
+    "ragged x": ({"x": [[[1.0], [1.0, 2.0]]]}, "x must be an array of numbers, got list"),
+    "no kernel": ({"kernel": None}, "params.kernel must be an array of numbers, got NoneType"),
+    "no units": (
+        {"recurrent_kernel": np.ones((0, 0), F32)},
+        r"params.recurrent_kernel must have shape \(H, 4 H\), got \(0, 0\)",
+    ),
+    "carry is a number": ({"initial_carry": 3}, "initial_carry must be a pair .*got int"),
+    "half a carry": (
+        {"initial_carry": (np.ones((2, 5), F32), None)},
+        "initial_carry's h must be an array of numbers, got NoneType",
+    ),
+    "words for lengths": ({"lengths": "ab"}, "lengths must be an array of numbers, got str"),
+    "reverse": ({"reverse": "yes"}, "reverse must be True or False, got 'yes'"),
     "three states": ({"initial_carry": (np.ones((2, 5), F32),) * 3}, "initial_carry .*pair.* 3"),
     "peephole on xla": (
         {"peephole": np.ones((3, 5), F32), "backend": "xla"},
@@ -217,6 +235,66 @@ ERRORS = {
     ),
     "backend": ({"backend": "cudnn"}, "backend must be one of .*xla.*, got 'cudnn'"),
 }
+
+
+@pytest.mark.parametrize("params", [None, (), "abcde", {"weights": 1}])
+def test_what_is_not_params(params: Any) -> None:
+    with pytest.raises(
+        ValueError, match=r"params(\.kernel)? must be .*, got (NoneType|tuple|str|dict)"
+    ):
+        lstm(params, np.ones((2, 5, 3), F32))
+
+
+def test_lists_and_dicts_will_do() -> None:
+    params, x, carry, _ = make(dtype=np.float32)
+    wanted = lstm(params, x, initial_carry=carry, lengths=np.array([1, 2, 3, 4, 5]))
+    weights = {name: w.tolist() for name, w in params._asdict().items() if w is not None}
+    state = [c.tolist() for c in carry]
+    got = lstm(weights, x.tolist(), initial_carry=state, lengths=[1, 2, 3, 4, 5])
+    assert_trees_close(got, wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("backend", ["xla", "autodiff"])
+def test_uncompiled_calls_compile_once(backend: str, caplog: pytest.LogCaptureFixture) -> None:
+    params, x, _, _ = make(dtype=np.float32)
+
+    def call() -> None:
+        jax.grad(lambda params: lstm(params, x, backend=backend)[0].sum())(params)
+
+    call()
+    with caplog.at_level(logging.WARNING), jax.log_compiles():
+        call()
+    assert not [line for line in caplog.messages if "ompil" in line]
+    with caplog.at_level(logging.WARNING), jax.log_compiles():
+        jax.jit(lambda x: x + 1.5)(x)  # the messages are there if something compiles
+    assert [line for line in caplog.messages if "ompil" in line]
+
+
+@pytest.mark.usefixtures("strict_ranks")
+@pytest.mark.parametrize("backend", ["xla", "autodiff"])
+def test_strict_about_ranks_and_types(backend: str) -> None:
+    params, x, carry, _ = make(dtype=np.float32)
+    lengths = np.array([1, 2, 3, 4, 5], np.int8)
+
+    def loss(params: Any) -> Any:
+        return lstm(params, x, initial_carry=carry, lengths=lengths, backend=backend)[0].sum()
+
+    with jax.numpy_dtype_promotion("strict"):
+        jax.grad(loss)(params)
+        lstm_step(params, carry, x[:, 0])
+
+
+@pytest.mark.parametrize(
+    ("carry", "x", "message"),
+    [
+        ((np.ones((2, 5), F32), np.ones((1, 5), F32)), np.ones((2, 3), F32), r"carry .*\(1, 5\)"),
+        ((np.ones((2, 5), F32),) * 2, np.ones((2, 4), F32), r"params\.kernel .*\(4, 20\)"),
+    ],
+)
+def test_the_step_checks_shapes(carry: Any, x: Any, message: str) -> None:
+    params, *_ = make(batch=2, steps=5, features=3, units=5, dtype=np.float32)
+    with pytest.raises(ValueError, match=message):
+        lstm_step(params, carry, x)
 
 
 @pytest.mark.parametrize(("change", "message"), ERRORS.values(), ids=ERRORS)
