@@ -167,7 +167,10 @@ def _varying(arguments: Any) -> Any:
     """
 
     def axes(array: Any) -> frozenset[str]:
-        return getattr(jax.typeof(array), "vma", frozenset())
+        kind: Any = jax.typeof(array)
+        if hasattr(kind, "manual_axis_type"):  # JAX 0.12
+            return kind.manual_axis_type.varying
+        return getattr(kind, "vma", frozenset())
 
     every: frozenset[str] = frozenset().union(*map(axes, jax.tree.leaves(arguments)))
 
