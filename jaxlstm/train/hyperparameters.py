@@ -1,12 +1,13 @@
 """Which hyperparameters exist, what each may be, and which are traced.
 
 Traced ones are arguments of the compiled program, so trials that differ in them share it. The rest
-(the network and the batch size) shape the program: trials that differ there are separate groups.
+(the network) shapes the program: trials that differ there are separate groups.
 """
 
 from __future__ import annotations
 
 import difflib
+import itertools
 import numbers
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -16,8 +17,33 @@ import numpy as np
 
 Array = jax.Array
 
-OPTIMIZERS = ("adam", "rmsprop", "sgd")
-SCHEDULES = ("constant", "cosine", "step", "exponential")
+OPTIMIZERS = (
+    "adam",
+    "adamw",
+    "nadam",
+    "rmsprop",
+    "sgd",
+    "adadelta",
+    "adagrad",
+    "ftrl",
+    "lion",
+)
+SCHEDULES = (
+    "constant",
+    "step",
+    "exponential",
+    "inverse_time",
+    "polynomial",
+    "cosine",
+    "cosine_restarts",
+    "piecewise",
+    "onecycle",
+    "plateau",
+)
+METRICS = ("loss", "accuracy", "val_loss", "val_accuracy")
+
+# The length of the traced tables of the piecewise schedule.
+MAX_BOUNDARIES = 16
 
 
 class Hyperparameters(NamedTuple):
@@ -31,15 +57,115 @@ class Hyperparameters(NamedTuple):
     beta_2: Any
     rho: Any
     epsilon: Any
+    weight_decay: Any
+    initial_accumulator_value: Any
+    learning_rate_power: Any
+    l1_regularization_strength: Any
+    l2_regularization_strength: Any
+    l2_shrinkage_regularization_strength: Any
+    beta: Any
+    clipnorm: Any  # inf: off; so are the next two
+    clipvalue: Any
+    global_clipnorm: Any
     schedule: Any  # dtype=int32, index into SCHEDULES
     warmup_epochs: Any
     decay_epochs: Any
     decay_rate: Any
     alpha: Any
+    end_learning_rate: Any
+    power: Any
+    cycle: Any  # dtype=bool
+    t_mul: Any
+    m_mul: Any
+    boundaries: Any  # shape=(MAX_BOUNDARIES,), inf after the last
+    values: Any  # shape=(MAX_BOUNDARIES + 1,), the last one repeated
+    pct_start: Any
+    div_factor: Any
+    final_div_factor: Any
+    plateau_monitor: Any  # dtype=int32, index into METRICS
+    plateau_factor: Any
+    plateau_patience: Any  # dtype=int32
+    plateau_min_delta: Any
+    cooldown: Any  # dtype=int32
+    min_lr: Any
+    early_stopping: Any  # dtype=bool
+    monitor: Any  # dtype=int32, index into METRICS
+    patience: Any  # dtype=int32
+    min_delta: Any
+    start_from_epoch: Any  # dtype=int32
+    restore_best_weights: Any  # dtype=bool
+    best_monitor: Any  # dtype=int32, index into METRICS; -1: what early stopping would restore
     epochs: Any  # how many epochs the schedule plans for
+    batch_size: Any  # dtype=int32
     l2: Any
+    label_smoothing: Any
     class_weight: Any  # shape=(C,)
     fields: dict[str, Any]  # traced fields of the network
+
+
+# What a trial trains with unless told otherwise: Keras's defaults where Keras has the parameter.
+# None: the optimizer's own (`BY_OPTIMIZER`) for its numbers, off for clipping, and for
+# ``best_monitor`` the weights that early stopping would restore.
+DEFAULTS: dict[str, Any] = {
+    "optimizer": "adam",
+    "learning_rate": None,
+    "momentum": 0.0,
+    "nesterov": False,
+    "beta_1": 0.9,
+    "beta_2": None,
+    "rho": None,
+    "epsilon": 1e-7,
+    "weight_decay": None,
+    "initial_accumulator_value": 0.1,
+    "learning_rate_power": -0.5,
+    "l1_regularization_strength": 0.0,
+    "l2_regularization_strength": 0.0,
+    "l2_shrinkage_regularization_strength": 0.0,
+    "beta": 0.0,
+    "clipnorm": None,
+    "clipvalue": None,
+    "global_clipnorm": None,
+    "schedule": "constant",
+    "warmup_epochs": 0,
+    "decay_epochs": 10,
+    "decay_rate": 0.5,
+    "alpha": 0.0,
+    "end_learning_rate": 1e-4,
+    "power": 1.0,
+    "cycle": False,
+    "t_mul": 2.0,
+    "m_mul": 1.0,
+    "boundaries": (),
+    "values": (),
+    "pct_start": 0.3,
+    "div_factor": 25.0,
+    "final_div_factor": 1e4,
+    "plateau_monitor": "val_loss",
+    "plateau_factor": 0.1,
+    "plateau_patience": 10,
+    "plateau_min_delta": 1e-4,
+    "cooldown": 0,
+    "min_lr": 0.0,
+    "early_stopping": False,
+    "monitor": "val_loss",
+    "patience": 0,
+    "min_delta": 0.0,
+    "start_from_epoch": 0,
+    "restore_best_weights": False,
+    "best_monitor": None,
+    "epochs": 100,
+    "batch_size": 32,
+    "l2": 0.0,
+    "label_smoothing": 0.0,
+}
+
+# What None means for a number of an optimizer: the default, and the optimizers with another one.
+BY_OPTIMIZER: dict[str, tuple[float, dict[str, float]]] = {
+    "learning_rate": (0.001, {"sgd": 0.01}),
+    "beta_2": (0.999, {"lion": 0.99}),
+    "rho": (0.9, {"adadelta": 0.95}),
+    "weight_decay": (0.0, {"adamw": 0.004}),
+}
 
 
 class _Number(NamedTuple):
@@ -50,14 +176,19 @@ class _Number(NamedTuple):
     open_low: bool = False
     open_high: bool = False
     integer: bool = False
+    optional: bool = False  # None is allowed, too
 
     def __str__(self) -> str:
         kind = "an integer" if self.integer else "a number"
         if self.high == np.inf:
-            return f"{kind} {'above' if self.open_low else 'of at least'} {self.low:g}"
-        return f"{kind} in {'(' if self.open_low else '['}{self.low:g}, {self.high:g}" + (
-            ")" if self.open_high else "]"
-        )
+            text = f"{kind} {'above' if self.open_low else 'of at least'} {self.low:g}"
+        elif self.low == -np.inf:
+            text = f"{kind} {'below' if self.open_high else 'of at most'} {self.high:g}"
+        else:
+            text = f"{kind} in {'(' if self.open_low else '['}{self.low:g}, {self.high:g}" + (
+                ")" if self.open_high else "]"
+            )
+        return f"{text} or None" if self.optional else text
 
     def holds(self, value: Any) -> bool:
         above = value > self.low if self.open_low else value >= self.low
@@ -65,26 +196,69 @@ class _Number(NamedTuple):
 
 
 RATE = _Number(0, 1, open_high=True)
+SHARE = _Number(0, 1)
+POSITIVE = _Number(0, open_low=True)
+NOT_NEGATIVE = _Number(0)
+COUNT = _Number(0, integer=True)
+SIZE = _Number(1, integer=True)
 
 NUMBERS: dict[str, _Number] = {
-    "learning_rate": _Number(0, open_low=True),
+    "learning_rate": POSITIVE._replace(optional=True),
     "momentum": RATE,
     "beta_1": RATE,
-    "beta_2": RATE,
-    "rho": RATE,
-    "epsilon": _Number(0, open_low=True),
-    "warmup_epochs": _Number(0),
-    "decay_epochs": _Number(0, open_low=True),
-    "decay_rate": _Number(0, open_low=True),
-    "alpha": _Number(0, 1),
-    "l2": _Number(0),
-    "epochs": _Number(1, integer=True),
-    "batch_size": _Number(1, integer=True),
+    "beta_2": RATE._replace(optional=True),
+    "rho": RATE._replace(optional=True),
+    "epsilon": POSITIVE,
+    "weight_decay": NOT_NEGATIVE._replace(optional=True),
+    "initial_accumulator_value": NOT_NEGATIVE,
+    "learning_rate_power": _Number(-np.inf, 0),
+    "l1_regularization_strength": NOT_NEGATIVE,
+    "l2_regularization_strength": NOT_NEGATIVE,
+    "l2_shrinkage_regularization_strength": NOT_NEGATIVE,
+    "beta": NOT_NEGATIVE,
+    "clipnorm": POSITIVE._replace(optional=True),
+    "clipvalue": POSITIVE._replace(optional=True),
+    "global_clipnorm": POSITIVE._replace(optional=True),
+    "warmup_epochs": NOT_NEGATIVE,
+    "decay_epochs": POSITIVE,
+    "decay_rate": POSITIVE,
+    "alpha": SHARE,
+    "end_learning_rate": NOT_NEGATIVE,
+    "power": NOT_NEGATIVE,
+    "t_mul": _Number(1),
+    "m_mul": NOT_NEGATIVE,
+    "pct_start": SHARE,
+    "div_factor": POSITIVE,
+    "final_div_factor": POSITIVE,
+    "plateau_factor": _Number(0, 1, open_low=True, open_high=True),
+    "plateau_patience": COUNT,
+    "plateau_min_delta": NOT_NEGATIVE,
+    "cooldown": COUNT,
+    "min_lr": NOT_NEGATIVE,
+    "patience": COUNT,
+    "min_delta": NOT_NEGATIVE,
+    "start_from_epoch": COUNT,
+    "epochs": SIZE,
+    "batch_size": SIZE,
+    "l2": NOT_NEGATIVE,
+    "label_smoothing": SHARE,
     "dropout": RATE,
     "dense_dropout": RATE,
 }
 
-CHOICES: dict[str, tuple[str, ...]] = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES}
+CHOICES: dict[str, tuple[str, ...]] = {
+    "optimizer": OPTIMIZERS,
+    "schedule": SCHEDULES,
+    "plateau_monitor": METRICS,
+    "monitor": METRICS,
+    "best_monitor": METRICS,  # or None
+}
+
+FLAGS = ("nesterov", "cycle", "early_stopping", "restore_best_weights")
+
+CLIPPING = ("clipnorm", "clipvalue", "global_clipnorm")
+
+TABLES = ("boundaries", "values")
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
@@ -104,6 +278,8 @@ def check_choice(name: str, value: Any, allowed: Iterable[str]) -> None:
 
 def check_number(name: str, value: Any, allowed: _Number) -> None:
     """Raises TypeError for another type and ValueError for a number that is not allowed."""
+    if value is None and allowed.optional:
+        return
     kind = numbers.Integral if allowed.integer else numbers.Real
     if isinstance(value, bool | np.bool_) or not isinstance(value, kind):
         raise TypeError(f"{name} must be {allowed}, got {value!r} ({type(value).__name__}).")
@@ -133,20 +309,76 @@ def check_sizes(name: str, value: Any, *, least: int) -> tuple[int, ...]:
     return tuple(int(size) for size in sizes)
 
 
+def _check_table(name: str, value: Any) -> None:
+    """Checks the boundaries or values of the piecewise schedule on their own."""
+    if isinstance(value, str) or not isinstance(value, tuple | list | np.ndarray):
+        raise TypeError(f"{name} must be a tuple of numbers, got {value!r}.")
+    for place, entry in enumerate(value):
+        check_number(f"{name}[{place}]", entry, NOT_NEGATIVE)
+    if name == "boundaries":
+        if len(value) > MAX_BOUNDARIES:
+            raise ValueError(
+                f"boundaries must have at most {MAX_BOUNDARIES} entries, got {len(value)}: {value!r}."
+            )
+        if any(after <= before for before, after in itertools.pairwise(value)):
+            raise ValueError(f"boundaries must increase from entry to entry, got {value!r}.")
+
+
 def check(params: Mapping[str, Any]) -> None:
-    """Checks every training hyperparameter among ``params`` by its name.
+    """Checks every training hyperparameter among ``params`` by its name, then those that go together.
 
     Raises:
       TypeError: a value of the wrong type.
-      ValueError: a value out of range, or an unknown name of an optimizer or schedule.
+      ValueError: a value out of range, an unknown name of an optimizer, schedule or metric, more
+        than one kind of clipping, or boundaries and values that do not fit together.
     """
     for name, value in params.items():
+        if name == "best_monitor" and value is None:
+            continue
         if name in CHOICES:
             check_choice(name, value, CHOICES[name])
         elif name in NUMBERS:
             check_number(name, value, NUMBERS[name])
-        elif name == "nesterov" and not isinstance(value, bool | np.bool_):
-            raise TypeError(f"nesterov must be True or False, got {value!r}.")
+        elif name in TABLES:
+            _check_table(name, value)
+        elif name in FLAGS and not isinstance(value, bool | np.bool_):
+            raise TypeError(f"{name} must be True or False, got {value!r}.")
+    clipping = [name for name in CLIPPING if params.get(name) is not None]
+    if len(clipping) > 1:
+        raise ValueError(
+            f"only one of {', '.join(CLIPPING)} may be set, got "
+            f"{' and '.join(f'{name}={params[name]!r}' for name in clipping)}."
+        )
+    if all(name in params for name in TABLES):
+        boundaries, values = (params[name] for name in TABLES)
+        used = params.get("schedule") == "piecewise" or len(boundaries) or len(values)
+        if used and len(values) != len(boundaries) + 1:
+            raise ValueError(
+                f"values must have one entry more than boundaries, got boundaries={boundaries!r} and"
+                f" values={values!r}."
+            )
+
+
+def uses_total_epochs(params: Mapping[str, Any]) -> bool:
+    """Whether the learning rate depends on how many epochs there will be.
+
+    If not, trials that differ in nothing but ``epochs`` are one run, read at several epochs.
+    """
+    return (DEFAULTS | dict(params))["schedule"] in ("cosine", "onecycle")
+
+
+def needs_validation(params: Mapping[str, Any]) -> bool:
+    """Whether training itself looks at a metric of the validation rows.
+
+    Early stopping, the choice of the weights to keep, and the plateau schedule may.
+    """
+    params = DEFAULTS | dict(params)
+    looked_at = [
+        (params["early_stopping"], params["monitor"]),
+        (params["restore_best_weights"], params["best_monitor"] or params["monitor"]),
+        (params["schedule"] == "plateau", params["plateau_monitor"]),
+    ]
+    return any(used and metric.startswith("val_") for used, metric in looked_at)
 
 
 def trace(
@@ -155,19 +387,34 @@ def trace(
     """Turns checked hyperparameters into the arrays that a compiled program takes.
 
     Args:
-      params: values by name, at least those that `Hyperparameters` names.
+      params: values by name; `DEFAULTS` stands for those not named.
       class_weight: weight of each class in the loss, ``[C]``.
       fields: the network's traced fields.
     """
     dtype = jax.dtypes.canonicalize_dtype(float)
+    params = DEFAULTS | dict(params)
+    for name, (usual, others) in BY_OPTIMIZER.items():
+        if params[name] is None:
+            params[name] = others.get(params["optimizer"], usual)
+    for name in CLIPPING:
+        if params[name] is None:
+            params[name] = np.inf
     values: dict[str, Any] = {}
     for name in Hyperparameters._fields:
         if name in CHOICES:
-            values[name] = np.asarray(CHOICES[name].index(params[name]), np.int32)
-        elif name == "nesterov":
+            index = -1 if params[name] is None else CHOICES[name].index(params[name])
+            values[name] = np.asarray(index, np.int32)
+        elif name in FLAGS:
             values[name] = np.asarray(params[name], bool)
+        elif name in NUMBERS and NUMBERS[name].integer and name != "epochs":
+            values[name] = np.asarray(min(params[name], np.iinfo(np.int32).max), np.int32)
         elif name in NUMBERS:
             values[name] = np.asarray(params[name], dtype)
+    boundaries = np.full(MAX_BOUNDARIES, np.inf, dtype)
+    boundaries[: len(params["boundaries"])] = params["boundaries"]
+    steps = [*params["values"]] or [0.0]
+    values["boundaries"] = boundaries
+    values["values"] = np.asarray(steps + steps[-1:] * (MAX_BOUNDARIES + 1 - len(steps)), dtype)
     values["class_weight"] = np.asarray(class_weight, dtype)
     values["fields"] = {name: np.asarray(value, dtype) for name, value in fields.items()}
     return Hyperparameters(**values)
