@@ -1,0 +1,121 @@
+"""When a trial stops, which epoch's weights it keeps, and the plateau schedule: Keras's callbacks.
+
+One pure step an epoch, with every number traced, in place of EarlyStopping, ModelCheckpoint and
+ReduceLROnPlateau.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxlstm.train.hyperparameters import METRICS, Hyperparameters
+
+Array = jax.Array
+
+# Keras's mode "auto", by METRICS: 1 where less is better, -1 where more is. A metric times its sign is
+# better where it is less.
+SIGNS = tuple(-1 if metric.endswith("accuracy") else 1 for metric in METRICS)
+VALIDATION = tuple(metric.startswith("val_") for metric in METRICS)
+
+
+class Stopping(NamedTuple):
+    """State of a trial's monitors; shape=() each.
+
+    The best values are times their metric's sign (less is better), inf while there is none.
+    """
+
+    best: Array  # of early stopping's monitor
+    wait: Array  # dtype=int32, monitored epochs since
+    stopped: Array  # dtype=bool, whether the trial has ended early
+    improved: Array  # dtype=bool, whether the last epoch's weights are the ones to keep
+    kept_best: Array  # inf: no epoch's weights were to be kept so far
+    plateau_best: Array
+    plateau_wait: Array  # dtype=int32
+    plateau_cooldown: Array  # dtype=int32, epochs left of it
+    plateau_rate: Array  # the learning rate, before warm-up, that the plateau schedule stands at
+
+
+def init(hyperparameters: Hyperparameters, dtype: Any) -> Stopping:
+    """Returns the state before the first epoch, its numbers of type ``dtype``."""
+    best, zero, no = jnp.full((), jnp.inf, dtype), jnp.zeros((), jnp.int32), jnp.zeros((), bool)
+    rate = jnp.asarray(hyperparameters.learning_rate, dtype)
+    return Stopping(best, zero, no, no, best, best, zero, zero, rate)
+
+
+def _read(metrics: Array, monitor: Array, validated: Array) -> tuple[Array, Array]:
+    """The monitored metric times its sign, and whether there is one."""
+    signed = metrics * jnp.asarray(SIGNS, metrics.dtype)
+    return signed[monitor], validated | ~jnp.asarray(VALIDATION)[monitor]
+
+
+def update(
+    hyperparameters: Hyperparameters,
+    stopping: Stopping,
+    metrics: Array,
+    epoch: Array,
+    validated: Array,
+) -> Stopping:
+    """Looks at one epoch's metrics.
+
+    As Keras's EarlyStopping, ModelCheckpoint (``save_best_only``) and ReduceLROnPlateau do at the
+    end of an epoch, in mode "auto". Apart from them: a metric that is NaN or infinite is never an
+    improvement (to Keras a first NaN is the best there can be), and a trial that has stopped stays
+    as it is.
+
+    Which weights to keep: with ``best_monitor`` -1 those of every improvement by ``min_delta`` that
+    early stopping counts, from ``start_from_epoch`` on; else those of that metric's best epoch. This
+    does not depend on ``restore_best_weights``: whether to use them is the caller's affair.
+
+    Args:
+      hyperparameters: of one trial.
+      stopping: the state after the epoch before.
+      metrics: of this epoch, ``[4]`` in the order of METRICS.
+      epoch: epochs done before this one, shape ``()``, dtype int32.
+      validated: whether the validation metrics were computed, shape ``()``, dtype bool. If not, what
+        monitors one of them stays as it is, its waiting too.
+
+    Returns:
+      The new state.
+    """
+    h, s = hyperparameters, stopping
+    dtype = s.best.dtype
+    metrics = metrics.astype(dtype)
+
+    value, known = _read(metrics, h.monitor, validated)
+    counts = known & (epoch >= h.start_from_epoch)
+    better = counts & jnp.isfinite(value) & (value + h.min_delta < s.best)
+    best = jnp.where(better, value, s.best)
+    wait = jnp.where(better, 0, s.wait + counts)
+    ends = h.early_stopping & counts & ~better & (wait >= h.patience) & (epoch > 0)
+
+    value, known = _read(metrics, jnp.maximum(h.best_monitor, 0), validated)
+    own = known & jnp.isfinite(value) & (value < s.kept_best)
+    improved = jnp.where(h.best_monitor < 0, better, own)
+    kept_best = jnp.where(h.best_monitor < 0, best, jnp.where(own, value, s.kept_best))
+
+    value, known = _read(metrics, h.plateau_monitor, validated)
+    better = jnp.isfinite(value) & (value + h.plateau_min_delta < s.plateau_best)
+    cooldown = jnp.maximum(s.plateau_cooldown - 1, 0)
+    plateau_wait = jnp.where(better | (s.plateau_cooldown > 0), 0, s.plateau_wait)
+    waits = ~better & (cooldown == 0)
+    plateau_wait = plateau_wait + waits
+    reduces = waits & (plateau_wait >= h.plateau_patience) & (s.plateau_rate > h.min_lr)
+    reduced = jnp.maximum(s.plateau_rate * h.plateau_factor, h.min_lr)
+    looked = Stopping(
+        best,
+        wait,
+        ends,
+        improved,
+        kept_best,
+        jnp.where(known & better, value, s.plateau_best),
+        jnp.where(known, jnp.where(reduces, 0, plateau_wait), s.plateau_wait),
+        jnp.where(known, jnp.where(reduces, h.cooldown, cooldown), s.plateau_cooldown),
+        jnp.where(known & reduces, reduced, s.plateau_rate),
+    )
+    unchanged = s._replace(improved=jnp.zeros_like(s.improved))
+    return jax.tree.map(
+        lambda new, was: jnp.where(s.stopped, was, new).astype(was.dtype), looked, unchanged
+    )
