@@ -117,5 +117,5 @@ def update(
     )
     unchanged = s._replace(improved=jnp.zeros_like(s.improved))
     return jax.tree.map(
-        lambda new, was: jnp.where(s.stopped, was, new).astype(was.dtype), looked, unchanged
+        lambda new, was: jnp.asarray(jnp.where(s.stopped, was, new), was.dtype), looked, unchanged
     )

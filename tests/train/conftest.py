@@ -7,25 +7,14 @@ from typing import Any
 
 import pytest
 
+from jaxlstm.train import hyperparameters as names
 from jaxlstm.train.hyperparameters import Hyperparameters, trace
 
-# Keras's defaults, with rates and epochs of a small study.
-DEFAULTS: dict[str, Any] = {
-    "optimizer": "adam",
+# Rates and epochs of a small study.
+DEFAULTS: dict[str, Any] = names.DEFAULTS | {
     "learning_rate": 1e-3,
-    "momentum": 0.0,
-    "nesterov": False,
-    "beta_1": 0.9,
-    "beta_2": 0.999,
-    "rho": 0.9,
-    "epsilon": 1e-7,
-    "schedule": "constant",
-    "warmup_epochs": 0,
     "decay_epochs": 1,
-    "decay_rate": 0.5,
-    "alpha": 0.0,
     "epochs": 5,
-    "l2": 0.0,
 }
 
 
