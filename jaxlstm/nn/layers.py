@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxlstm.nn.padding import Widths
 from jaxlstm.nn.recurrence import Carry, LSTMParams, checked_sequences, lstm, lstm_step
 
 Array = jax.Array
@@ -155,6 +156,20 @@ class LSTM(nn.Module):
     param_dtype: Any = jnp.float32
     backend: str = "auto"
 
+    @nn.nowrap
+    def parameter_blocks(self, features: Widths) -> dict[str, Any]:
+        """See `padding`; the input features lie in these blocks."""
+        gates = (self.features,) * 4
+        blocks: dict[str, Any] = {
+            "kernel": (features, gates),
+            "recurrent_kernel": ((self.features,), gates),
+        }
+        if self.use_bias:
+            blocks["bias"] = (gates,)
+        if self.peephole:
+            blocks["peephole"] = ((3,), (self.features,))
+        return blocks
+
     @nn.compact
     def __call__(
         self,
@@ -219,6 +234,12 @@ class Bidirectional(nn.Module):
     recurrent_dropout: Any = 0.0
     backend: str = "auto"
 
+    @nn.nowrap
+    def parameter_blocks(self, features: Widths) -> dict[str, Any]:
+        """See `padding`; the input features lie in these blocks."""
+        one_way = LSTM(self.features).parameter_blocks(features)
+        return {"forward": one_way, "backward": one_way}
+
     @nn.compact
     def __call__(
         self, x: Array, *, lengths: Array | None = None, train: bool = False
@@ -255,16 +276,21 @@ class Dropout(nn.Module):
 
     Attributes:
       rate: the share of entries set to 0, in [0, 1); a number or a traced scalar.
+      blocks: in how many equal blocks the features lie. Each block draws as if it alone had been
+        padded with further features.
     """
 
     rate: Any = 0.0
+    blocks: int = 1
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool = False) -> Array:
         """Returns x, with entries dropped when ``train``; x is ``[B, ..., F]``."""
         if not _drops("rate", self.rate) or not train:
             return x
-        factors = dropout_factors(self.make_rng("dropout"), self.rate, x.shape, x.dtype)
+        shape = (*x.shape[:-1], self.blocks, x.shape[-1] // self.blocks)
+        factors = dropout_factors(self.make_rng("dropout"), self.rate, shape, x.dtype)
+        factors = factors.reshape(x.shape)
         return jnp.where(factors == 0, 0, x * factors)  # 0 * inf is not 0
 
 
@@ -289,6 +315,22 @@ class StackedLSTM(nn.Module):
     backend: str = "auto"
     recurrent_dropout: Any = 0.0
 
+    @nn.nowrap
+    def output_blocks(self, layer: int = -1) -> Widths:
+        """The blocks in which a layer's output features lie: one for each direction concatenated."""
+        both = self.bidirectional and self.merge == "concat"
+        return (self.units[layer],) * (2 if both else 1)
+
+    @nn.nowrap
+    def parameter_blocks(self, features: Widths) -> dict[str, Any]:
+        """See `padding`; the input features lie in these blocks."""
+        blocks: dict[str, Any] = {}
+        for index, units in enumerate(self.units):
+            layer = Bidirectional(units) if self.bidirectional else LSTM(units)
+            blocks[f"lstm_{index}"] = layer.parameter_blocks(features)
+            features = self.output_blocks(index)
+        return blocks
+
     @nn.compact
     def __call__(
         self, x: Array, *, lengths: Array | None = None, train: bool = False
@@ -302,7 +344,8 @@ class StackedLSTM(nn.Module):
         hs = x
         for index, features in enumerate(self.units):
             if index:
-                hs = Dropout(self.dropout)(hs, train=train)
+                blocks = len(self.output_blocks(index - 1))
+                hs = Dropout(self.dropout, blocks=blocks)(hs, train=train)
             name = f"lstm_{index}"
             if self.bidirectional:
                 layer = Bidirectional(features, self.merge, name=name, **options)
