@@ -9,24 +9,25 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import inspect
 import json
 import logging
 import math
 import operator
 import os
-import pickle
 import re
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
+
+from jaxlstm.grid import saves
+from jaxlstm.grid.fingerprint import code_version, digest
 
 fcntl: ModuleType | None
 try:
@@ -36,9 +37,7 @@ except ImportError:  # Windows: two searches in one folder are not noticed
 
 _log = logging.getLogger("jaxlstm")
 
-# Orbax hands work to threads through names that two saves at once mix up: whole saves come out
-# unreadable, others wait for minutes. One at a time in a process.
-_orbax_lock = threading.Lock()
+__all__ = ["Store", "code_version", "digest"]
 
 _OTHERS = "Choose another folder for this search, or delete that one."
 
@@ -80,8 +79,8 @@ class Store:
         self._synced = -math.inf
         self._claim: int | None = None
         self._journal: int | None = None
-        self._check_ours()
         try:
+            self._check_ours()
             self.folder.mkdir(parents=True, exist_ok=True)
             self._claim = self._claim_folder()
             self._check_fingerprint(dict(fingerprint))
@@ -148,15 +147,15 @@ class Store:
                 f" search it holds. {_OTHERS}"
             ) from None
         if parts:
-            verb = "differs" if len(parts) == 1 and not parts[0].endswith(("a", "s")) else "differ"
-            details = [
+            one = len(parts) == 1 and not parts[0].endswith(("a", "s"))  # "the data differ"
+            details = "; ".join(
                 f"{part}: {there[part]} there, {fingerprint[part]} here"
                 for part in parts
                 if _is_readable(there.get(part)) and _is_readable(fingerprint.get(part))
-            ]
+            )
             raise ValueError(
-                f"{self._name} holds another search: the {' and the '.join(parts)} {verb}"
-                f"{f' ({chr(59).join(details)})' if details else ''}. {_OTHERS}"
+                f"{self._name} holds another search: the {' and the '.join(parts)}"
+                f" differ{'s' * one}{f' ({details})' if details else ''}. {_OTHERS}"
             )
 
     # -- finished trials
@@ -166,14 +165,16 @@ class Store:
         journal = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         content = path.read_bytes()
         whole = content.rfind(b"\n") + 1
-        lines = content[:whole].splitlines(keepends=True)
+        lines = content[:whole].split(b"\n")[:-1]
         for number, line in enumerate(lines, 1):
             try:
                 entry = json.loads(line)
                 trial, record = operator.index(entry["trial"]), dict(entry["record"])
             except (ValueError, TypeError, KeyError):
-                if number == len(lines):  # after a power cut a block may have come without its start
-                    whole -= len(line)
+                if number == len(
+                    lines
+                ):  # after a power cut a block may have come without its start
+                    whole -= len(line) + 1
                     break
                 os.close(journal)
                 raise ValueError(
@@ -226,11 +227,10 @@ class Store:
             self._synced = time.monotonic()
 
     def _fail(self, what: str, words: str, error: Exception) -> None:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if what not in self._failures:
             self._failures[what] = (
-                f"{self._name}: saving {words} failed ({reason}). The search goes on without it; if it"
-                " is killed, what was not saved is trained again."
+                f"{self._name}: saving {words} failed ({saves.one_line(error)})."
+                " The search goes on without it; if it is killed, what was not saved is trained again."
             )
             _log.warning("%s", self._failures[what])
 
@@ -263,26 +263,17 @@ class Store:
         Raises:
           TypeError: a leaf or ``meta`` holds something else.
         """
-        arrays = _to_arrays(tree, _plain(dict(meta or {}), "meta"))
-        if "states" in self._failures:
-            return
-        folder = self._folder_of(key)
-        with _orbax_lock:
-            older = _saves(folder)
-            path = folder / str(older[-1] + 1 if older else 0)
+        arrays = saves.to_arrays(tree, _plain(dict(meta or {}), "meta"))
+        with saves.lock:  # `close` waits for it
+            if self._claim is None or "states" in self._failures:
+                return
             try:
                 if not (self.folder / "search.json").exists():
                     raise FileNotFoundError("the folder was deleted")
-                folder.mkdir(parents=True, exist_ok=True)
-                with _orbax() as ocp:
-                    ocp.save(path, arrays)
+                saves.save(self._folder_of(key), arrays)
             except Exception as error:  # Orbax raises whatever its threads ran into
-                shutil.rmtree(folder / f"{path.name}.orbax-checkpoint-tmp", ignore_errors=True)
                 with self._lock:
                     self._fail("states", "networks in training", error)
-                return
-            for number in older:
-                _remove(folder / str(number))
         with self._lock:
             self._since[key] = time.monotonic()
 
@@ -298,30 +289,20 @@ class Store:
         Raises:
           ValueError: the saved state has another structure, shape or type.
         """
-        folder = self._folder_of(key)
-        for number in reversed(_saves(folder)):
-            try:
-                with _orbax_lock, _orbax() as ocp:
-                    arrays = ocp.load(folder / str(number))
-                saved = _from_arrays(arrays)
-            except Exception as error:  # whatever the damage makes Orbax raise
-                reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-                _log.warning(
-                    "%s: the saved state %s/%d is damaged and is left out (%s).",
-                    *(self._name, folder.name, number, reason),
-                )
-                continue
-            return _restore(*saved, like, f"{self._name}, state {key!r}")
-        return None
+
+        def damaged(sentence: str) -> None:
+            _log.warning("%s: %s.", self._name, sentence)
+
+        try:
+            return saves.load(self._folder_of(key), like, damaged)
+        except ValueError as error:
+            raise ValueError(f"{self._name} holds another state of {key!r}: {error}") from None
 
     def drop(self, key: str) -> None:
         """Removes what is saved of a key: its trials are finished."""
-        folder = self._folder_of(key)
-        with _orbax_lock:
-            for number in _saves(folder):
-                _remove(folder / str(number))
-            with contextlib.suppress(OSError):
-                folder.rmdir()
+        with saves.lock:
+            if self._claim is not None:
+                saves.drop(self._folder_of(key))
         with self._lock:
             self._since.pop(key, None)
 
@@ -334,9 +315,7 @@ class Store:
     def _clean_states(self) -> None:
         """Removes what a kill left: half-written saves and half-removed ones."""
         for folder in (self.folder / "states").glob("*"):
-            for path in folder.iterdir():
-                if not path.name.isdecimal():
-                    shutil.rmtree(path, ignore_errors=True)
+            saves.clean(folder)
 
     # -- the rest
 
@@ -363,7 +342,7 @@ class Store:
 
     def close(self) -> None:
         """Writes everything through to the disk and lets another process have the folder."""
-        with self._lock:
+        with saves.lock, self._lock:
             if self._journal is not None:
                 with contextlib.suppress(OSError):
                     os.fsync(self._journal)
@@ -380,7 +359,8 @@ class Store:
 
 
 def _is_readable(description: str | None) -> bool:
-    return description is not None and len(description) <= 80 and "\n" not in description
+    """Whether a person can make something of it: one line, no digest."""
+    return description is not None and bool(re.fullmatch(r"(?![0-9a-f]{32,}$).{1,80}", description))
 
 
 def _write_atomically(path: Path, content: bytes) -> None:
@@ -403,213 +383,3 @@ def _plain(value: Any, where: str) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item, where) for item in value]
     raise TypeError(f"{where}: cannot keep {value!r} of type {type(value).__name__}.")
-
-
-# -- Orbax
-
-
-@contextlib.contextmanager
-def _orbax() -> Iterator[Any]:
-    """Orbax, imported on first use, saying no more than warnings."""
-    from orbax.checkpoint import v1 as ocp
-
-    log = logging.getLogger("absl")
-    level = log.level
-    log.setLevel(max(level, logging.WARNING))
-    try:
-        context = ocp.Context()
-        # Otherwise its writing threads wait minutes for a folder that cannot be made.
-        context.asynchronous.create_directories_asynchronously = False
-        with context:
-            yield ocp
-    finally:
-        log.setLevel(level)
-
-
-def _saves(folder: Path) -> list[int]:
-    """Numbers of the complete saves, oldest first."""
-    try:
-        return sorted(int(name) for name in os.listdir(folder) if name.isdecimal())
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
-def _remove(path: Path) -> None:
-    """Removes a save so that a kill in the middle leaves no half one under its name."""
-    with contextlib.suppress(OSError):
-        gone = path.rename(path.with_name(path.name + ".gone"))
-        shutil.rmtree(gone, ignore_errors=True)
-
-
-def _is_key(leaf: Any) -> bool:
-    import jax
-
-    dtype = getattr(leaf, "dtype", None)
-    return dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key)
-
-
-def _describe(tree: Any) -> tuple[list[dict[str, Any]], list[Any], Any]:
-    """What each leaf is (name, type, shape), the leaves, and the tree's structure."""
-    import jax
-
-    paths, treedef = jax.tree_util.tree_flatten_with_path(tree)
-    leaves = [
-        leaf if hasattr(leaf, "dtype") and hasattr(leaf, "shape") else np.asarray(leaf)
-        for _, leaf in paths
-    ]
-    facts = [
-        {
-            "name": jax.tree_util.keystr(path),
-            "dtype": str(leaf.dtype),
-            "shape": list(leaf.shape),
-        }
-        for (path, _), leaf in zip(paths, leaves, strict=True)
-    ]
-    for fact, leaf in zip(facts, leaves, strict=True):
-        if leaf.dtype == object or getattr(leaf.dtype, "kind", "") in "USMm":
-            raise TypeError(f"cannot save leaf {fact['name']!r} of type {leaf.dtype}.")
-    return facts, [leaf for _, leaf in paths], treedef
-
-
-def _to_arrays(tree: Any, meta: Any) -> dict[str, np.ndarray]:
-    """The tree as Orbax saves it: leaves by number, and what they are as JSON."""
-    import jax
-
-    facts, leaves, _ = _describe(tree)
-    arrays = [np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf) for leaf in leaves]
-    about = {"meta": meta, "leaves": facts, "sha256": digest(*arrays)}
-    named = {f"leaf{number}": a for number, a in enumerate(arrays) if a.size}  # Orbax takes no empty
-    return {"about": np.frombuffer(json.dumps(about).encode(), np.uint8), **named}
-
-
-def _from_arrays(arrays: Mapping[str, Any]) -> tuple[dict[str, Any], list[np.ndarray]]:
-    about = json.loads(np.asarray(arrays["about"]).tobytes())
-    leaves = []
-    for number, fact in enumerate(about["leaves"]):
-        if 0 in fact["shape"]:
-            dtype = "uint32" if fact["dtype"].startswith("key<") else fact["dtype"]
-            leaves.append(np.zeros(fact["shape"], dtype))
-        else:
-            leaves.append(np.asarray(arrays[f"leaf{number}"]))
-    if digest(*leaves) != about["sha256"]:
-        raise ValueError("its bytes have changed")
-    return about, leaves
-
-
-def _restore(
-    about: dict[str, Any], arrays: list[np.ndarray], like: Any, where: str
-) -> tuple[Any, dict[str, Any]]:
-    import jax
-
-    facts, leaves, treedef = _describe(like)
-    for there, here in zip(about["leaves"], facts, strict=False):
-        if there != here:
-            raise ValueError(f"{where}: saved leaf {_say(there)}, wanted {_say(here)}.")
-    if len(about["leaves"]) != len(facts):
-        raise ValueError(
-            f"{where}: {len(about['leaves'])} leaves were saved, wanted {len(facts)}."
-        )
-    restored = [_like(array, leaf) for array, leaf in zip(arrays, leaves, strict=True)]
-    return jax.tree.unflatten(treedef, restored), about["meta"]
-
-
-def _say(fact: dict[str, Any]) -> str:
-    return f"{fact['name'] or 'tree'} {fact['dtype']}{fact['shape']}"
-
-
-def _like(array: np.ndarray, leaf: Any) -> Any:
-    import jax
-
-    if _is_key(leaf):
-        key = jax.random.wrap_key_data(array, impl=jax.random.key_impl(leaf))
-        return jax.device_put(key, leaf.sharding) if isinstance(leaf, jax.Array) else key
-    if isinstance(leaf, jax.Array):
-        return jax.device_put(array, leaf.sharding)
-    if isinstance(leaf, np.generic):
-        return array[()]
-    return array.item() if isinstance(leaf, (bool, int, float, complex)) else array
-
-
-# -- what a search is
-
-
-def digest(*values: Any) -> str:
-    """SHA-256 of arrays and parameters, the same in every process.
-
-    Arrays count by type, shape and bytes; numbers, strings and containers by value (dicts and sets in
-    any order); functions and classes by qualified name; estimators by class and parameters; Flax
-    modules and the rest by their repr without addresses.
-    """
-    sha = hashlib.sha256()
-    for value in values:
-        _feed(sha, value)
-    return sha.hexdigest()
-
-
-def _feed(sha: Any, value: Any) -> None:
-    def put(kind: str, *texts: str) -> None:
-        for text in (kind, *texts):
-            content = text.encode("utf-8", "surrogatepass")
-            sha.update(f"{len(content)}:".encode() + content)
-
-    if hasattr(value, "dtype") and hasattr(value, "shape") and not isinstance(value, np.generic):
-        if _is_foreign_key(value):
-            import jax
-
-            put("key", str(value.dtype))
-            value = jax.random.key_data(value)
-        array = np.asarray(value)
-        put("array", str(array.dtype), str(array.shape))
-        if array.dtype == object:
-            for item in array.ravel():
-                _feed(sha, item)
-        else:
-            sha.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
-        return
-    if isinstance(value, np.generic):
-        value = value.item() if value.dtype.kind in "biufcSU" else str(value)
-    if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
-        put(type(value).__name__, repr(value))
-    elif isinstance(value, Mapping):
-        items = sorted((digest(name), digest(item)) for name, item in value.items())
-        put("dict", *(text for item in items for text in item))
-    elif isinstance(value, (set, frozenset)):
-        put("set", *sorted(digest(item) for item in value))
-    elif isinstance(value, (list, tuple, range)):
-        put("tuple" if isinstance(value, tuple) else "list", str(len(value)))
-        for item in value:
-            _feed(sha, item)
-    elif inspect.isroutine(value) or inspect.isclass(value):
-        put("name", f"{getattr(value, '__module__', '')}.{value.__qualname__}")
-    elif hasattr(value, "get_params"):
-        kind = type(value)
-        put("estimator", f"{kind.__module__}.{kind.__qualname__}")
-        _feed(sha, value.get_params(deep=False))
-    else:
-        kind = type(value)
-        put("object", f"{kind.__module__}.{kind.__qualname__}")
-        text = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
-        if kind.__repr__ is object.__repr__:
-            with contextlib.suppress(Exception):
-                text = hashlib.sha256(pickle.dumps(value)).hexdigest()
-        put(text)
-
-
-def _is_foreign_key(value: Any) -> bool:
-    """Whether it is a typed random key; asked without importing JAX."""
-    return str(value.dtype).startswith("key<")
-
-
-def code_version() -> str:
-    """Versions of jaxlstm and JAX, and 12 hex digits over the sources that training runs."""
-    import jax
-
-    import jaxlstm
-
-    root = Path(__file__).parents[1]
-    sha = hashlib.sha256()
-    for package in ("nn", "train", "grid"):
-        for path in sorted((root / package).rglob("*.py")):
-            content = path.read_bytes()
-            sha.update(f"{path.relative_to(root).as_posix()}:{len(content)}:".encode() + content)
-    return f"jaxlstm {jaxlstm.__version__}, jax {jax.__version__}, {sha.hexdigest()[:12]}"
