@@ -1,0 +1,228 @@
+"""Trees of arrays as Orbax saves: whole, checked, bit for bit, from any thread.
+
+A folder holds the saves of one thing, numbered; a save is there once it is complete. Leaves are saved
+under numbers, beside ``about``: JSON of what they are and a digest of their bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxlstm.grid.fingerprint import digest
+
+#: Held while Orbax works. It hands work to its threads through names that two saves at once mix up:
+#: some then come out unreadable, others wait for minutes.
+lock = threading.RLock()
+
+Arrays = dict[str, np.ndarray]
+
+
+@contextlib.contextmanager
+def _orbax() -> Iterator[Any]:
+    """Orbax, imported on first use, one at a time, saying no more than warnings."""
+    with lock:
+        from orbax.checkpoint import v1 as ocp
+
+        log = logging.getLogger("absl")
+        level = log.level
+        log.setLevel(max(level, logging.WARNING))
+        try:
+            context = ocp.Context()
+            # Otherwise its threads wait minutes for a folder that cannot be made.
+            context.asynchronous.create_directories_asynchronously = False
+            with context:
+                yield ocp
+        finally:
+            log.setLevel(level)
+
+
+def to_arrays(tree: Any, meta: Any) -> Arrays:
+    """What to save of a tree of JAX or NumPy arrays, typed random keys and Python numbers.
+
+    Args:
+      tree: the tree.
+      meta: JSON data to keep beside it.
+
+    Raises:
+      TypeError: a leaf is something else.
+    """
+    import jax
+
+    facts, leaves, _ = _describe(tree)
+    arrays = [np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf) for leaf in leaves]
+    about = {
+        "meta": meta,
+        "leaves": facts,
+        "arrays": [[str(array.dtype), array.shape] for array in arrays],
+        "keys": [str(jax.random.key_impl(leaf)) if _is_key(leaf) else None for leaf in leaves],
+        "sha256": digest(*arrays),
+    }
+    # Orbax refuses arrays without elements; their shapes say all.
+    named = {f"leaf{number}": array for number, array in enumerate(arrays) if array.size}
+    return {"about": np.frombuffer(json.dumps(about).encode(), np.uint8), **named}
+
+
+def save(folder: Path, arrays: Arrays) -> None:
+    """Saves in place of the last save, which is removed once the new one is complete.
+
+    Raises:
+      Exception: whatever Orbax's threads ran into; the last save is still there.
+    """
+    import jax
+
+    with _orbax() as ocp:
+        if jax.process_count() > 1:  # there an Orbax save waits for all processes to join in
+            raise RuntimeError("JAX runs over several processes")
+        older = _numbers(folder)
+        path = folder / str(older[-1] + 1 if older else 0)
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            ocp.save(path, arrays)
+        except Exception:
+            clean(folder)
+            raise
+        for number in older:
+            _remove(folder / str(number))
+
+
+def load(folder: Path, like: Any, damaged: Callable[[str], None]) -> tuple[Any, Any] | None:
+    """The newest save that is whole, as (tree, meta); None if there is none.
+
+    Args:
+      folder: its folder.
+      like: a tree of the same structure, shapes and types; a leaf comes back as a JAX array (on the
+        same devices), NumPy array or number as it is here. Abstract leaves give NumPy arrays, or
+        random keys.
+      damaged: called with a sentence for each save that is left out.
+
+    Raises:
+      ValueError: the saved tree has another structure, shape or type.
+    """
+    for number in reversed(_numbers(folder)):
+        try:
+            with _orbax() as ocp:
+                about, leaves = _from_arrays(ocp.load(folder / str(number)))
+        except Exception as error:  # whatever the damage makes Orbax raise
+            damaged(
+                f"the saved state {folder.name}/{number} is damaged and is left out ({one_line(error)})"
+            )
+        else:
+            return _restore(about, leaves, like), about["meta"]
+    return None
+
+
+def drop(folder: Path) -> None:
+    """Removes all saves."""
+    with lock:
+        for number in _numbers(folder):
+            _remove(folder / str(number))
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def clean(folder: Path) -> None:
+    """Removes what a kill left: half-written and half-removed saves."""
+    with lock, contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            if not path.name.isdecimal():
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, its first line."""
+    return next(iter(str(error).splitlines()), type(error).__name__)[:200]
+
+
+def _numbers(folder: Path) -> list[int]:
+    """The complete saves, oldest first."""
+    try:
+        return sorted(int(name) for name in os.listdir(folder) if name.isdecimal())
+    except OSError:
+        return []
+
+
+def _remove(path: Path) -> None:
+    """Removes a save so that a kill in the middle leaves no half one under its name."""
+    with contextlib.suppress(OSError):
+        gone = path.rename(path.with_name(path.name + ".gone"))
+        shutil.rmtree(gone, ignore_errors=True)
+
+
+def _is_key(leaf: Any) -> bool:
+    import jax
+
+    dtype = getattr(leaf, "dtype", None)
+    return dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key)
+
+
+def _describe(tree: Any) -> tuple[list[dict[str, Any]], list[Any], Any]:
+    """What each leaf is (name, type, shape), the leaves, and the tree's structure."""
+    import jax
+
+    paths, treedef = jax.tree_util.tree_flatten_with_path(tree)
+    facts = []
+    for path, leaf in paths:
+        name = jax.tree_util.keystr(path)
+        array = leaf if hasattr(leaf, "dtype") and hasattr(leaf, "shape") else np.asarray(leaf)
+        if not _is_key(array) and (array.dtype.kind in "OUSMm" or array.dtype.names):
+            raise TypeError(f"cannot save {name or 'a leaf'} of type {type(leaf).__name__}.")
+        facts.append({"name": name, "dtype": str(array.dtype), "shape": list(array.shape)})
+    return facts, [leaf for _, leaf in paths], treedef
+
+
+def _from_arrays(arrays: Mapping[str, Any]) -> tuple[dict[str, Any], list[np.ndarray]]:
+    import jax.numpy as jnp
+
+    about = json.loads(np.asarray(arrays["about"]).tobytes())
+    leaves = [
+        np.asarray(arrays[f"leaf{number}"])
+        if math.prod(shape)
+        else np.zeros(shape, jnp.dtype(dtype))
+        for number, (dtype, shape) in enumerate(about["arrays"])
+    ]
+    if digest(*leaves) != about["sha256"]:
+        raise ValueError("its bytes have changed")
+    return about, leaves
+
+
+def _restore(about: dict[str, Any], arrays: list[np.ndarray], like: Any) -> Any:
+    import jax
+
+    facts, leaves, treedef = _describe(like)
+    if len(about["leaves"]) != len(facts):
+        raise ValueError(f"{len(about['leaves'])} arrays were saved, wanted {len(facts)}.")
+    for there, here in zip(about["leaves"], facts, strict=True):
+        if there != here:
+            raise ValueError(f"saved is {_say(there)}, wanted {_say(here)}.")
+    return jax.tree.unflatten(
+        treedef, [_like(*each) for each in zip(arrays, leaves, about["keys"], strict=True)]
+    )
+
+
+def _say(fact: dict[str, Any]) -> str:
+    return f"{fact['name'] or 'an array'} {fact['dtype']}{fact['shape']}"
+
+
+def _like(array: np.ndarray, leaf: Any, impl: str | None) -> Any:
+    import jax
+    import jax.numpy as jnp
+
+    if impl is not None:
+        key = jax.random.wrap_key_data(jnp.asarray(array), impl=impl)
+        return jax.device_put(key, leaf.sharding) if isinstance(leaf, jax.Array) else key
+    if isinstance(leaf, jax.Array):
+        return jax.device_put(array, leaf.sharding)
+    if isinstance(leaf, np.generic):
+        return array[()]
+    return array.item() if isinstance(leaf, (bool, int, float, complex)) else array
