@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jaxlstm.estimator import FlaxClassifier, LSTMClassifier
     from jaxlstm.grid.plan import Plan
-    from jaxlstm.grid.search import GridSearch
+    from jaxlstm.grid.search import GridSearch, RandomSearch
     from jaxlstm.nn import (
         CNN,
         LSTM,
@@ -37,6 +37,7 @@ _HOMES = {
     "FlaxClassifier": "jaxlstm.estimator",
     "LSTMClassifier": "jaxlstm.estimator",
     "GridSearch": "jaxlstm.grid.search",
+    "RandomSearch": "jaxlstm.grid.search",
     "Plan": "jaxlstm.grid.plan",
     **dict.fromkeys(
         [
@@ -73,6 +74,7 @@ __all__ = [
     "LSTMClassifierNetwork",
     "LSTMParams",
     "Plan",
+    "RandomSearch",
     "StackedLSTM",
     "from_keras",
     "from_torch",

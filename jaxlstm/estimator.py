@@ -1,318 +1,19 @@
-"""Classifiers with scikit-learn's interface: one fit is one lane of the same programs a search runs."""
+"""Classifiers with scikit-learn's interface."""
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-import warnings
 from typing import Any
 
 import flax.linen as nn
-import jax
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.exceptions import DataConversionWarning
-from sklearn.preprocessing import LabelEncoder
-from sklearn.utils import check_random_state
-from sklearn.utils.class_weight import compute_class_weight
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import (
-    check_consistent_length,
-    check_is_fitted,
-    column_or_1d,
-    validate_data,
-)
 
-from jaxlstm.grid import programs
-from jaxlstm.grid.plan import make_plan
-from jaxlstm.grid.run import Outcome, execute
-from jaxlstm.grid.space import Fold, Network, Problem, Trial
+from jaxlstm.classifier import Classifier
 from jaxlstm.nn.layers import MERGES
 from jaxlstm.nn.networks import ACTIVATIONS, LSTMClassifierNetwork
 from jaxlstm.train import hyperparameters
-from jaxlstm.train.trial import Data, Structure, mode_argument
 
 
-class _Classifier(ClassifierMixin, BaseEstimator):
-    """What all classifiers share: training, prediction, names of parameters."""
-
-    optimizer: str
-    learning_rate: float
-    class_weight: Any
-    batch_size: int
-    epochs: int
-    random_state: Any
-    verbose: int
-
-    # -- what a subclass says ---------------------------------------------------------------------
-
-    def _module(self, classes: int) -> nn.Module:
-        raise NotImplementedError
-
-    def _as_input(self, x: np.ndarray) -> np.ndarray:
-        """Rows as the network takes them."""
-        return x
-
-    # -- parameters -------------------------------------------------------------------------------
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Parameters by name; with ``deep``, a module's fields too, as ``module__field``."""
-        params = super().get_params(deep=deep)
-        module = params.get("module")
-        if deep and isinstance(module, nn.Module):
-            for field in dataclasses.fields(module):
-                if field.name not in ("parent", "name"):
-                    params[f"module__{field.name}"] = getattr(module, field.name)
-        return params
-
-    def set_params(self, **params: Any) -> Any:
-        """Sets parameters by name, a module's fields as ``module__field``.
-
-        Raises:
-          ValueError: an unknown name; the message has the nearest right one.
-        """
-        if isinstance(params.get("module"), nn.Module) and hasattr(self, "module"):
-            self.module = params.pop("module")  # first: the fields named beside it are its own
-        allowed = self.get_params(deep=True)
-        for name in params:
-            if name not in allowed:
-                raise ValueError(
-                    f"{name!r} is not a parameter of {type(self).__name__}."
-                    f"{hyperparameters.nearest(name, allowed)}"
-                    f" Its parameters: {', '.join(sorted(allowed))}."
-                )
-        fields = {
-            name.removeprefix("module__"): params.pop(name)
-            for name in list(params)
-            if name.startswith("module__")
-        }
-        super().set_params(**params)
-        if fields:
-            self.module = self.module.clone(**fields)
-        return self
-
-    # -- data -------------------------------------------------------------------------------------
-
-    def _check_x(self, X: Any, *, reset: bool = False) -> np.ndarray:
-        """Returns finite rows ``[N, ...]`` in the type of computation."""
-        X = validate_data(
-            self, X, reset=reset, allow_nd=True, dtype="numeric", ensure_all_finite=False
-        )
-        return self._convert(X, said=not reset)
-
-    def _convert(self, X: np.ndarray, *, said: bool) -> np.ndarray:
-        if not X.size:
-            raise ValueError(f"X must have rows of at least one number, got shape {X.shape}.")
-        dtype = jax.dtypes.canonicalize_dtype(float)
-        with np.errstate(over="ignore"):
-            converted = X.astype(dtype, copy=False)
-        finite = np.isfinite(converted)
-        if not finite.all():
-            place = tuple(np.argwhere(~finite)[0].tolist())
-            value = X[place]
-            reason = f"{value}, too large for {dtype}: scale X first"
-            if not np.isfinite(value):
-                reason = "NaN" if np.isnan(value) else "infinity"
-            raise ValueError(
-                f"X must hold finite numbers, but X[{', '.join(map(str, place))}] is {reason}."
-            )
-        if X.dtype != dtype and not said:
-            warnings.warn(
-                f"X was converted from {X.dtype} to {dtype}, the type that jaxlstm computes in.",
-                DataConversionWarning,
-                stacklevel=2,
-            )
-        return self._as_input(converted)
-
-    def _check_shape(self, x: np.ndarray, shape: tuple[int, ...]) -> None:
-        if x.shape[1:] != shape:
-            raise ValueError(
-                f"each row of X must have the shape {shape} that {type(self).__name__} was fitted on,"
-                f" got {x.shape[1:]}."
-            )
-
-    def _check_xy(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Returns rows, labels as integers, and the classes."""
-        X, y = validate_data(self, X, y, allow_nd=True, dtype="numeric", ensure_all_finite=False)
-        check_classification_targets(y)
-        encoder = LabelEncoder()
-        labels = encoder.fit_transform(column_or_1d(y, warn=True)).astype(np.int32)
-        if len(encoder.classes_) < 2:
-            raise ValueError(
-                f"{type(self).__name__} needs at least two classes in y; all {len(y)} labels are the"
-                f" one class {encoder.classes_.tolist()[0]!r}."
-            )
-        return self._convert(X, said=False), labels, encoder.classes_
-
-    # -- one fit ----------------------------------------------------------------------------------
-
-    def _network(self, x: np.ndarray, labels: np.ndarray, classes: np.ndarray) -> Network:
-        """What these settings mean for rows ``x [N, ...]`` with training labels ``labels``.
-
-        Raises:
-          TypeError, ValueError: a bad value of a parameter, or a module that does not fit the data.
-        """
-        params = self.get_params(deep=False)
-        hyperparameters.check(params)
-        seed = self.random_state
-        if isinstance(seed, int | np.integer) and not 0 <= seed < 2**32:
-            raise ValueError(f"random_state must be in [0, 2**32), got {seed!r}.")
-        module = self._module(len(classes))
-        names = tuple(getattr(type(module), "traced_fields", ()))
-        fields = {name: getattr(module, name) for name in names}
-        hyperparameters.check(fields)
-        # Modules which differ in traced fields alone are equal.
-        placeholders: dict[str, Any] = dict.fromkeys(names, 0.0)
-        structure = Structure(module.clone(**placeholders), int(params["batch_size"]), names)
-        try:
-            hash(module)
-        except TypeError as error:
-            raise TypeError(
-                f"the module's fields must be hashable, so that trials can share a program: {error}."
-            ) from error
-        shape = _logits_shape(structure.module, (1, *x.shape[1:]), x.dtype)
-        if shape != (1, len(classes)):
-            raise ValueError(
-                f"{type(module).__name__} must return logits of shape [B, {len(classes)}], a column"
-                f" for each class in y; for one row of shape {x.shape[1:]} it returns {shape}."
-            )
-        weights = self._class_weights(labels, classes)
-        return Network(
-            structure, hyperparameters.trace(params, weights, fields), int(params["epochs"])
-        )
-
-    def _class_weights(self, labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
-        if self.class_weight is None:
-            return np.ones(len(classes))
-        weights = np.ones(len(classes))
-        present = np.unique(labels)
-        given = self.class_weight
-        if isinstance(given, dict):
-            unknown = [label for label in given if label not in set(classes.tolist())]
-            if unknown:
-                raise ValueError(
-                    f"class_weight names the class {unknown[0]!r}, which y does not have;"
-                    f" its classes: {', '.join(map(repr, classes.tolist()))}."
-                )
-            for label, weight in given.items():
-                hyperparameters.check_number(
-                    f"class_weight[{label!r}]", weight, hyperparameters.NUMBERS["l2"]
-                )
-            known = classes.tolist()
-            given = {index: given.get(label, 1.0) for index, label in enumerate(known)}
-            given = {index: given[index] for index in present.tolist()}
-        elif given != "balanced":
-            raise ValueError(
-                f"class_weight must be None, 'balanced' or a dict of class: weight, got {given!r}."
-            )
-        weights[present] = compute_class_weight(given, classes=present, y=labels)
-        return weights
-
-    def _seed(self) -> int:
-        if isinstance(self.random_state, int | np.integer):
-            return int(self.random_state)
-        return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
-
-    def fit(self, X: Any, y: Any, *, validation_data: tuple[Any, Any] | None = None) -> Any:
-        """Trains on rows ``X [N, ...]`` with labels ``y [N]``.
-
-        Args:
-          X: rows, numbers; converted to float32 (float64 where JAX is set so).
-          y: labels of any type that scikit-learn takes, two classes or more.
-          validation_data: ``(X, y)`` to evaluate on after each epoch, for `history_` alone.
-
-        Returns:
-          self, with `classes_`, `history_` (Keras's names: loss, accuracy, val_loss, val_accuracy
-          and learning_rate, one value an epoch) and `params_`, the Flax parameters.
-
-        Raises:
-          TypeError, ValueError: bad data, or a bad value of a parameter.
-        """
-        x, labels, classes = self._check_xy(X, y)
-        network = self._network(x, labels, classes)
-        rows = np.arange(len(x))
-        fold = Fold(rows, rows[:0])
-        if validation_data is not None:
-            val_X, val_y = validation_data
-            check_consistent_length(val_X, val_y)
-            val_x = self._check_x(val_X)
-            self._check_shape(val_x, x.shape[1:])
-            unknown = np.setdiff1d(val_y, classes).tolist()
-            if unknown:
-                raise ValueError(f"validation_data has the class {unknown[0]!r}, which y has not.")
-            x = np.concatenate([x, val_x])
-            labels = np.concatenate([labels, np.searchsorted(classes, val_y).astype(np.int32)])
-            fold = Fold(rows, np.arange(len(rows), len(x)))
-        trial = Trial(0, 0, 0, self._seed(), 0, network, {})
-        problem = Problem([trial], [fold], [Data(x, labels)])
-        plan = make_plan(problem, measure=False)
-        if self.verbose:
-            from jaxlstm.grid.progress import LiveProgress
-
-            with LiveProgress(plan, problem) as progress:
-                (outcome,) = execute(plan, problem, progress=progress)
-        else:
-            (outcome,) = execute(plan, problem)
-        if outcome.failed:
-            raise ValueError(
-                f"training failed: {outcome.failed}. A smaller learning_rate than"
-                f" {self.learning_rate!r} or scaled inputs usually help."
-            )
-        return self._adopt(outcome, network, classes, x.shape[1:])
-
-    def _adopt(
-        self, outcome: Outcome, network: Network, classes: np.ndarray, shape: tuple[int, ...]
-    ) -> Any:
-        """Becomes the fitted classifier that a finished trial stands for."""
-        self.classes_ = classes
-        self.network_ = network
-        self.params_, self.collections_ = outcome.params, outcome.collections
-        self.sample_shape_ = shape
-        names = {
-            "train_loss": "loss",
-            "train_accuracy": "accuracy",
-            "val_loss": "val_loss",
-            "val_accuracy": "val_accuracy",
-            "learning_rate": "learning_rate",
-        }
-        self.history_ = {names[name]: list(values) for name, values in outcome.curves.items()}
-        return self
-
-    # -- prediction -------------------------------------------------------------------------------
-
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """Class probabilities ``[M, C]`` of rows ``X [M, ...]``, columns as in `classes_`."""
-        check_is_fitted(self)
-        x = self._check_x(X)
-        self._check_shape(x, self.sample_shape_)
-        return programs.predict(
-            self.network_.structure,
-            self.network_.hyperparameters.fields,
-            self.params_,
-            self.collections_,
-            x,
-        )
-
-    def predict(self, X: Any) -> np.ndarray:
-        """Most probable class of each row, ``[M]``."""
-        probabilities = self.predict_proba(X)
-        return self.classes_[probabilities.argmax(axis=1)]
-
-
-@functools.lru_cache(maxsize=256)
-def _logits_shape(module: nn.Module, shape: tuple[int, ...], dtype: Any) -> Any:
-    """What a module returns for one row: a shape, or its type where that is no array."""
-    key = jax.eval_shape(lambda: programs.random_key(0))
-
-    def call(row: Any, key: Any) -> Any:
-        streams = {"params": key, "dropout": key}
-        return module.init_with_output(streams, row, **mode_argument(module, train=False))[0]
-
-    logits = jax.eval_shape(call, jax.ShapeDtypeStruct(shape, dtype), key)
-    return getattr(logits, "shape", type(logits).__name__)
-
-
-class FlaxClassifier(_Classifier):
+class FlaxClassifier(Classifier):
     """Trains any Flax (linen) module as a classifier.
 
     The module maps ``[B, ...]`` to logits ``[B, C]``; its ``__call__`` may take ``train``, ``training``
@@ -324,24 +25,63 @@ class FlaxClassifier(_Classifier):
 
     Args:
       module: the network, unbound.
-      optimizer: "adam", "rmsprop" or "sgd".
-      learning_rate: step size, the highest one of a schedule.
+      optimizer: "adam", "adamw", "nadam", "rmsprop", "sgd", "adadelta", "adagrad", "ftrl" or "lion".
+      learning_rate: step size, the highest one of a schedule; None: Keras's, 0.01 for sgd, else 0.001.
       momentum: of sgd and rmsprop.
       nesterov: whether sgd's momentum is Nesterov's.
-      beta_1: decay of adam's mean of gradients.
-      beta_2: decay of adam's mean of squared gradients.
-      rho: decay of rmsprop's mean of squared gradients.
-      epsilon: keeps adam's and rmsprop's division finite.
-      schedule: "constant", "cosine", "step" or "exponential", see
-        `jaxlstm.train.schedules.learning_rate`.
+      beta_1: decay of the mean of gradients (adam, adamw, nadam, lion).
+      beta_2: decay of the mean of squared gradients, for lion of its momentum; None: 0.999, lion 0.99.
+      rho: decay of rmsprop's and adadelta's mean of squares; None: 0.9, adadelta 0.95.
+      epsilon: keeps divisions finite.
+      weight_decay: decoupled weight decay of any optimizer; None: 0.004 for adamw, else 0.
+      initial_accumulator_value: of adagrad and ftrl.
+      learning_rate_power: of ftrl, as are the next four.
+      l1_regularization_strength: of ftrl.
+      l2_regularization_strength: of ftrl.
+      l2_shrinkage_regularization_strength: of ftrl.
+      beta: of ftrl.
+      clipnorm: largest norm of each parameter's gradient; None: off. One of the three at most.
+      clipvalue: largest absolute value of a gradient's entries.
+      global_clipnorm: largest norm of all gradients together.
+      schedule: how the learning rate goes: "constant", "step", "exponential", "inverse_time",
+        "polynomial", "cosine", "cosine_restarts", "piecewise", "onecycle" or "plateau"; see
+        `jaxlstm.train.schedules.learning_rate` for it and its numbers. Time is in epochs.
       warmup_epochs: epochs over which the learning rate rises from 0.
-      decay_epochs: period of "step" and "exponential", in epochs.
+      decay_epochs: period of "step", "exponential", "inverse_time", "polynomial", and the first one of
+        "cosine_restarts".
       decay_rate: factor on the learning rate a period.
-      alpha: lowest learning rate of "cosine", as a share of the highest.
-      l2: weight of the sum of squares of all kernels in the loss (Keras's L2).
-      class_weight: None, "balanced" (scikit-learn's) or a dict of class: weight.
-      batch_size: rows of an optimizer step.
+      alpha: lowest learning rate of "cosine" and "cosine_restarts", as a share of the highest.
+      end_learning_rate: where "polynomial" ends.
+      power: of "polynomial".
+      cycle: whether "polynomial" starts again after each period.
+      t_mul: factor on the period of "cosine_restarts" at each restart.
+      m_mul: factor on its learning rate at each restart.
+      boundaries: epochs at which "piecewise" changes, 16 at most.
+      values: its learning rates, one more than boundaries.
+      pct_start: share of "onecycle" in which the learning rate rises.
+      div_factor: the highest learning rate of "onecycle" by the first.
+      final_div_factor: its first by its last.
+      plateau_monitor: what "plateau" watches: "loss", "accuracy", "val_loss" or "val_accuracy".
+      plateau_factor: factor on the learning rate when it stalls.
+      plateau_patience: epochs without improvement before that.
+      plateau_min_delta: least change that counts as an improvement.
+      cooldown: epochs after a cut before it watches again.
+      min_lr: lower bound of the learning rate.
+      early_stopping: whether to stop when a metric no longer improves (Keras's `EarlyStopping`).
+      monitor: that metric: "loss", "accuracy", "val_loss" or "val_accuracy".
+      patience: epochs without improvement before it stops.
+      min_delta: least change that counts as an improvement.
+      start_from_epoch: epochs before it begins to watch.
+      restore_best_weights: whether to end with the weights of the best epoch, early or not.
+      best_monitor: the metric that says which that is; None: ``monitor`` and ``min_delta``.
       epochs: passes over the training rows.
+      batch_size: rows of an optimizer step.
+      l2: weight of the sum of squares of all kernels in the loss (Keras's L2).
+      label_smoothing: share of a label spread over all classes.
+      class_weight: None, "balanced" (scikit-learn's) or a dict of class: weight.
+      validation_fraction: share of the training rows, stratified, on which val_ metrics are watched where
+        early stopping, the best weights or "plateau" do so and `fit` gets no validation_data
+        (scikit-learn's). 0 in a search: they watch the fold that scores them, which flatters.
       random_state: seed of initial weights, shuffling and dropout: an integer, a NumPy RandomState or
         None for another one each time.
       verbose: 1 shows a progress bar.
@@ -361,22 +101,57 @@ class FlaxClassifier(_Classifier):
         module: Any = None,
         *,
         optimizer: str = "adam",
-        learning_rate: float = 0.001,
+        learning_rate: float | None = None,
         momentum: float = 0.0,
         nesterov: bool = False,
         beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        rho: float = 0.9,
-        epsilon: float = 1e-7,
+        beta_2: float | None = None,
+        rho: float | None = None,
+        epsilon: float = 1e-07,
+        weight_decay: float | None = None,
+        initial_accumulator_value: float = 0.1,
+        learning_rate_power: float = -0.5,
+        l1_regularization_strength: float = 0.0,
+        l2_regularization_strength: float = 0.0,
+        l2_shrinkage_regularization_strength: float = 0.0,
+        beta: float = 0.0,
+        clipnorm: float | None = None,
+        clipvalue: float | None = None,
+        global_clipnorm: float | None = None,
         schedule: str = "constant",
         warmup_epochs: float = 0,
         decay_epochs: float = 10,
         decay_rate: float = 0.5,
         alpha: float = 0.0,
-        l2: float = 0.0,
-        class_weight: Any = None,
-        batch_size: int = 32,
+        end_learning_rate: float = 0.0001,
+        power: float = 1.0,
+        cycle: bool = False,
+        t_mul: float = 2.0,
+        m_mul: float = 1.0,
+        boundaries: Any = (),
+        values: Any = (),
+        pct_start: float = 0.3,
+        div_factor: float = 25.0,
+        final_div_factor: float = 10000.0,
+        plateau_monitor: str = "val_loss",
+        plateau_factor: float = 0.1,
+        plateau_patience: int = 10,
+        plateau_min_delta: float = 0.0001,
+        cooldown: int = 0,
+        min_lr: float = 0.0,
+        early_stopping: bool = False,
+        monitor: str = "val_loss",
+        patience: int = 0,
+        min_delta: float = 0.0,
+        start_from_epoch: int = 0,
+        restore_best_weights: bool = False,
+        best_monitor: str | None = None,
         epochs: int = 100,
+        batch_size: int = 32,
+        l2: float = 0.0,
+        label_smoothing: float = 0.0,
+        class_weight: Any = None,
+        validation_fraction: float = 0.1,
         random_state: Any = None,
         verbose: int = 0,
     ):
@@ -389,15 +164,50 @@ class FlaxClassifier(_Classifier):
         self.beta_2 = beta_2
         self.rho = rho
         self.epsilon = epsilon
+        self.weight_decay = weight_decay
+        self.initial_accumulator_value = initial_accumulator_value
+        self.learning_rate_power = learning_rate_power
+        self.l1_regularization_strength = l1_regularization_strength
+        self.l2_regularization_strength = l2_regularization_strength
+        self.l2_shrinkage_regularization_strength = l2_shrinkage_regularization_strength
+        self.beta = beta
+        self.clipnorm = clipnorm
+        self.clipvalue = clipvalue
+        self.global_clipnorm = global_clipnorm
         self.schedule = schedule
         self.warmup_epochs = warmup_epochs
         self.decay_epochs = decay_epochs
         self.decay_rate = decay_rate
         self.alpha = alpha
-        self.l2 = l2
-        self.class_weight = class_weight
-        self.batch_size = batch_size
+        self.end_learning_rate = end_learning_rate
+        self.power = power
+        self.cycle = cycle
+        self.t_mul = t_mul
+        self.m_mul = m_mul
+        self.boundaries = boundaries
+        self.values = values
+        self.pct_start = pct_start
+        self.div_factor = div_factor
+        self.final_div_factor = final_div_factor
+        self.plateau_monitor = plateau_monitor
+        self.plateau_factor = plateau_factor
+        self.plateau_patience = plateau_patience
+        self.plateau_min_delta = plateau_min_delta
+        self.cooldown = cooldown
+        self.min_lr = min_lr
+        self.early_stopping = early_stopping
+        self.monitor = monitor
+        self.patience = patience
+        self.min_delta = min_delta
+        self.start_from_epoch = start_from_epoch
+        self.restore_best_weights = restore_best_weights
+        self.best_monitor = best_monitor
         self.epochs = epochs
+        self.batch_size = batch_size
+        self.l2 = l2
+        self.label_smoothing = label_smoothing
+        self.class_weight = class_weight
+        self.validation_fraction = validation_fraction
         self.random_state = random_state
         self.verbose = verbose
 
@@ -409,7 +219,7 @@ class FlaxClassifier(_Classifier):
         return self.module
 
 
-class LSTMClassifier(_Classifier):
+class LSTMClassifier(Classifier):
     """Stacked LSTM with a dense head as a classifier.
 
     Rows are sequences ``[N, T, F]``; a 2-D ``X [N, T]`` is taken as sequences of scalars.
@@ -430,15 +240,50 @@ class LSTMClassifier(_Classifier):
       beta_2: see `FlaxClassifier`.
       rho: see `FlaxClassifier`.
       epsilon: see `FlaxClassifier`.
+      weight_decay: see `FlaxClassifier`.
+      initial_accumulator_value: see `FlaxClassifier`.
+      learning_rate_power: see `FlaxClassifier`.
+      l1_regularization_strength: see `FlaxClassifier`.
+      l2_regularization_strength: see `FlaxClassifier`.
+      l2_shrinkage_regularization_strength: see `FlaxClassifier`.
+      beta: see `FlaxClassifier`.
+      clipnorm: see `FlaxClassifier`.
+      clipvalue: see `FlaxClassifier`.
+      global_clipnorm: see `FlaxClassifier`.
       schedule: see `FlaxClassifier`.
       warmup_epochs: see `FlaxClassifier`.
       decay_epochs: see `FlaxClassifier`.
       decay_rate: see `FlaxClassifier`.
       alpha: see `FlaxClassifier`.
-      l2: see `FlaxClassifier`.
-      class_weight: see `FlaxClassifier`.
-      batch_size: see `FlaxClassifier`.
+      end_learning_rate: see `FlaxClassifier`.
+      power: see `FlaxClassifier`.
+      cycle: see `FlaxClassifier`.
+      t_mul: see `FlaxClassifier`.
+      m_mul: see `FlaxClassifier`.
+      boundaries: see `FlaxClassifier`.
+      values: see `FlaxClassifier`.
+      pct_start: see `FlaxClassifier`.
+      div_factor: see `FlaxClassifier`.
+      final_div_factor: see `FlaxClassifier`.
+      plateau_monitor: see `FlaxClassifier`.
+      plateau_factor: see `FlaxClassifier`.
+      plateau_patience: see `FlaxClassifier`.
+      plateau_min_delta: see `FlaxClassifier`.
+      cooldown: see `FlaxClassifier`.
+      min_lr: see `FlaxClassifier`.
+      early_stopping: see `FlaxClassifier`.
+      monitor: see `FlaxClassifier`.
+      patience: see `FlaxClassifier`.
+      min_delta: see `FlaxClassifier`.
+      start_from_epoch: see `FlaxClassifier`.
+      restore_best_weights: see `FlaxClassifier`.
+      best_monitor: see `FlaxClassifier`.
       epochs: see `FlaxClassifier`.
+      batch_size: see `FlaxClassifier`.
+      l2: see `FlaxClassifier`.
+      label_smoothing: see `FlaxClassifier`.
+      class_weight: see `FlaxClassifier`.
+      validation_fraction: see `FlaxClassifier`.
       random_state: see `FlaxClassifier`.
       verbose: see `FlaxClassifier`.
 
@@ -462,22 +307,57 @@ class LSTMClassifier(_Classifier):
         merge: str = "concat",
         activation: str = "relu",
         optimizer: str = "adam",
-        learning_rate: float = 0.001,
+        learning_rate: float | None = None,
         momentum: float = 0.0,
         nesterov: bool = False,
         beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        rho: float = 0.9,
-        epsilon: float = 1e-7,
+        beta_2: float | None = None,
+        rho: float | None = None,
+        epsilon: float = 1e-07,
+        weight_decay: float | None = None,
+        initial_accumulator_value: float = 0.1,
+        learning_rate_power: float = -0.5,
+        l1_regularization_strength: float = 0.0,
+        l2_regularization_strength: float = 0.0,
+        l2_shrinkage_regularization_strength: float = 0.0,
+        beta: float = 0.0,
+        clipnorm: float | None = None,
+        clipvalue: float | None = None,
+        global_clipnorm: float | None = None,
         schedule: str = "constant",
         warmup_epochs: float = 0,
         decay_epochs: float = 10,
         decay_rate: float = 0.5,
         alpha: float = 0.0,
-        l2: float = 0.0,
-        class_weight: Any = None,
-        batch_size: int = 32,
+        end_learning_rate: float = 0.0001,
+        power: float = 1.0,
+        cycle: bool = False,
+        t_mul: float = 2.0,
+        m_mul: float = 1.0,
+        boundaries: Any = (),
+        values: Any = (),
+        pct_start: float = 0.3,
+        div_factor: float = 25.0,
+        final_div_factor: float = 10000.0,
+        plateau_monitor: str = "val_loss",
+        plateau_factor: float = 0.1,
+        plateau_patience: int = 10,
+        plateau_min_delta: float = 0.0001,
+        cooldown: int = 0,
+        min_lr: float = 0.0,
+        early_stopping: bool = False,
+        monitor: str = "val_loss",
+        patience: int = 0,
+        min_delta: float = 0.0,
+        start_from_epoch: int = 0,
+        restore_best_weights: bool = False,
+        best_monitor: str | None = None,
         epochs: int = 100,
+        batch_size: int = 32,
+        l2: float = 0.0,
+        label_smoothing: float = 0.0,
+        class_weight: Any = None,
+        validation_fraction: float = 0.1,
         random_state: Any = None,
         verbose: int = 0,
     ):
@@ -496,15 +376,50 @@ class LSTMClassifier(_Classifier):
         self.beta_2 = beta_2
         self.rho = rho
         self.epsilon = epsilon
+        self.weight_decay = weight_decay
+        self.initial_accumulator_value = initial_accumulator_value
+        self.learning_rate_power = learning_rate_power
+        self.l1_regularization_strength = l1_regularization_strength
+        self.l2_regularization_strength = l2_regularization_strength
+        self.l2_shrinkage_regularization_strength = l2_shrinkage_regularization_strength
+        self.beta = beta
+        self.clipnorm = clipnorm
+        self.clipvalue = clipvalue
+        self.global_clipnorm = global_clipnorm
         self.schedule = schedule
         self.warmup_epochs = warmup_epochs
         self.decay_epochs = decay_epochs
         self.decay_rate = decay_rate
         self.alpha = alpha
-        self.l2 = l2
-        self.class_weight = class_weight
-        self.batch_size = batch_size
+        self.end_learning_rate = end_learning_rate
+        self.power = power
+        self.cycle = cycle
+        self.t_mul = t_mul
+        self.m_mul = m_mul
+        self.boundaries = boundaries
+        self.values = values
+        self.pct_start = pct_start
+        self.div_factor = div_factor
+        self.final_div_factor = final_div_factor
+        self.plateau_monitor = plateau_monitor
+        self.plateau_factor = plateau_factor
+        self.plateau_patience = plateau_patience
+        self.plateau_min_delta = plateau_min_delta
+        self.cooldown = cooldown
+        self.min_lr = min_lr
+        self.early_stopping = early_stopping
+        self.monitor = monitor
+        self.patience = patience
+        self.min_delta = min_delta
+        self.start_from_epoch = start_from_epoch
+        self.restore_best_weights = restore_best_weights
+        self.best_monitor = best_monitor
         self.epochs = epochs
+        self.batch_size = batch_size
+        self.l2 = l2
+        self.label_smoothing = label_smoothing
+        self.class_weight = class_weight
+        self.validation_fraction = validation_fraction
         self.random_state = random_state
         self.verbose = verbose
 

@@ -4,51 +4,63 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections import Counter
 from collections.abc import Sequence
 from numbers import Integral
+from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
+from jaxlstm.grid import measure as measuring
 from jaxlstm.grid import programs
-from jaxlstm.grid.space import Network, Problem, pad_rows
+from jaxlstm.grid.groups import (
+    Lane,
+    Sharing,
+    group,
+    lane_cost,
+    lane_epochs,
+    lane_walks,
+    padded_share,
+    share_runs,
+)
+from jaxlstm.grid.space import Problem
 from jaxlstm.train.trial import Structure
 
 # Share of a device's memory that a program may take.
 MEMORY_SHARE = 0.8
 
+# Lanes of one program at most: beyond, nothing is gained. On a CPU lanes side by side soon no longer
+# fit the cache (benchmarks/NOTES.md).
+MOST_LANES = {"cpu": 64, "gpu": 1024, "tpu": 1024}
+
+# Seconds of estimated work from which on it is worth compiling both layouts and timing them.
+WORTH_TIMING = 120.0
+
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Trials that share one compiled program."""
+    """Lanes that share one compiled program."""
 
     structure: Structure
-    variants: tuple[int, ...]
-    trials: tuple[int, ...]  # indices into the problem's trials
-    lanes: int  # of one program
+    lanes: tuple[Lane, ...]
+    slots: int  # lanes that the program holds at a time
     bytes: int  # of one running program with its arguments; 0 if not measured
+    seconds: float | None  # of one micro-batch of all slots; None if not timed
+    padding: float  # share of the arithmetic that only pads
+    state_bytes: int  # of one lane's state
 
-    def describe(self) -> str:
-        """The network and the batch size in a line."""
-        module = self.structure.module
-        hidden = {"parent", "name", *self.structure.traced_fields}
-        shown = [
-            f"{field.name}={getattr(module, field.name)!r}"
-            for field in dataclasses.fields(module)
-            if field.name not in hidden and getattr(module, field.name) != field.default
-        ]
-        return f"{type(module).__name__}({', '.join(shown)}), batch {self.structure.batch_size}"
+    @property
+    def trials(self) -> tuple[int, ...]:
+        """Places in the problem's trials."""
+        return tuple(place for lane in self.lanes for place in lane.trials)
 
 
 @dataclasses.dataclass(frozen=True)
 class Chunk:
-    """Lanes that one call of a program trains."""
+    """Lanes of one group that one worker trains; as they end, others take their slots."""
 
     group: int
-    trials: tuple[int, ...]
+    lanes: tuple[Lane, ...]  # longest first
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,18 +69,21 @@ class Plan:
 
     groups: tuple[Group, ...]
     chunks: tuple[Chunk, ...]  # in the order in which they start: longest first
+    descriptions: tuple[str, ...]  # of the groups
     layout: str
     workers: int
-    devices: int  # how many of the process's devices it uses
+    devices: int  # how many devices it uses
     device_kind: str
     cells: int
     folds: int
+    fits: int
     data_bytes: int
+    seconds: float | None  # estimated time of the training; None if not timed
 
     @property
-    def fits(self) -> int:
-        """How many trials train."""
-        return sum(len(group.trials) for group in self.groups)
+    def lanes(self) -> int:
+        """How many runs train: no more than fits, as trials may share one."""
+        return sum(len(group.lanes) for group in self.groups)
 
     @property
     def programs(self) -> int:
@@ -76,31 +91,42 @@ class Plan:
         return len(self.groups)
 
     @property
+    def padding(self) -> float:
+        """Share of all arithmetic that only pads, between 0 and 1; groups count by their lanes."""
+        return sum(one.padding * len(one.lanes) for one in self.groups) / max(1, self.lanes)
+
+    @property
     def bytes(self) -> int:
         """Most memory that data and running programs take together."""
         largest = sorted((group.bytes for group in self.groups), reverse=True)
         if self.layout == "vmap":
             return self.data_bytes + max(largest, default=0)
-        at_once = [size for group in self.groups for size in [group.bytes] * len(group.trials)]
+        at_once = [size for group in self.groups for size in [group.bytes] * len(group.lanes)]
         return self.data_bytes + sum(sorted(at_once, reverse=True)[: self.workers])
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as plain data, for a report."""
         return {
-            "lanes": self.fits,
+            "fits": self.fits,
+            "lanes": self.lanes,
             "cells": self.cells,
             "folds": self.folds,
             "programs": self.programs,
             "layout": "one lane at a time" if self.layout == "loop" else "vmap",
             "workers": self.workers,
             "bytes": self.bytes,
+            "padding": self.padding,
+            "estimated_seconds": self.seconds,
             "groups": [
                 {
                     "group": index,
-                    "structure": group.describe(),
-                    "lanes": len(group.trials),
+                    "structure": self.descriptions[index],
+                    "fits": len(group.trials),
+                    "lanes": len(group.lanes),
+                    "at_once": group.slots,
                     "programs": 1,
                     "bytes": group.bytes,
+                    "padding": group.padding,
                 }
                 for index, group in enumerate(self.groups)
             ],
@@ -112,26 +138,47 @@ class Plan:
             how = f"one lane at a time on {'each of ' * (self.workers > 1)}{cores}"
         else:
             how = f"lanes side by side on {self.devices} x {self.device_kind}"
-        rows = [("group", "network", "lanes", "a program", "programs", "memory")]
-        for index, group in enumerate(self.groups):
-            memory = human_bytes(group.bytes) if group.bytes else "not measured"
-            lanes = str(len(group.trials))
-            rows.append((str(index), group.describe(), lanes, str(group.lanes), "1", memory))
+        rows = [("group", "network", "fits", "lanes", "at once", "padding", "memory")]
+        for index, one in enumerate(self.groups):
+            rows.append(
+                (
+                    str(index),
+                    self.descriptions[index],
+                    str(len(one.trials)),
+                    str(len(one.lanes)),
+                    str(one.slots),
+                    f"{one.padding:.0%}",
+                    human_bytes(one.bytes) if one.bytes else "not measured",
+                )
+            )
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         table = [
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
             for row in rows
         ]
-        count = f"{self.programs} program{'s' * (self.programs != 1)}"
+        last = [
+            f"memory: {human_bytes(self.bytes)} at most, {human_bytes(self.data_bytes)} of it"
+            " the data"
+        ]
+        if self.seconds is not None:
+            last.append(f"time: about {human_seconds(self.seconds)} of training, as timed just now")
         return "\n".join(
             [
-                f"{self.fits} fits ({self.cells} cells x {self.folds} folds) as lanes of"
-                f" {count}, {how}",
+                f"{self.fits} fits ({_count(self.cells, 'cell')} x {_count(self.folds, 'fold')}"
+                f"{self._repeats()}) as {_count(self.lanes, 'lane')} of"
+                f" {_count(self.programs, 'program')}, {how}",
                 *table,
-                f"memory: {human_bytes(self.bytes)} at most, {human_bytes(self.data_bytes)} of it"
-                " the data",
+                *last,
             ]
         )
+
+    def _repeats(self) -> str:
+        repeats = self.fits // max(1, self.cells * self.folds)
+        return f" x {repeats} seeds" if repeats > 1 else ""
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def human_bytes(count: int) -> str:
@@ -144,8 +191,14 @@ def human_bytes(count: int) -> str:
     return f"{size:.1f} TB"
 
 
-def _tree_bytes(tree: Any) -> int:
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+def human_seconds(seconds: float) -> str:
+    """100 -> "1 min 40 s"."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
 
 
 def available_cores() -> int:
@@ -159,7 +212,7 @@ def resolve_workers(n_jobs: int | None) -> int:
     """How many CPU cores to use; scikit-learn's meaning, but None means all of them.
 
     Raises:
-      TypeError: no integer.
+      TypeError: not an integer.
       ValueError: 0.
     """
     cores = available_cores()
@@ -172,58 +225,52 @@ def resolve_workers(n_jobs: int | None) -> int:
     return int(max(1, cores + 1 + n_jobs) if n_jobs < 0 else n_jobs)
 
 
-def _train_shapes(
-    structure: Structure, problem: Problem, layout: str, lanes: int, network: Network
-) -> Any:
-    """Shapes of a training program's arguments."""
-
-    def shapes(tree: Any) -> Any:
-        return jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), jnp.result_type(leaf)), tree
-        )
-
-    data = shapes(problem.datasets[0])
-    state = programs.state_shape(
-        structure, jax.ShapeDtypeStruct((1, *data.x.shape[1:]), data.x.dtype)
-    )
-    hyperparameters = shapes(network.hyperparameters)
-    tables = shapes(pad_rows(problem.folds, len(problem.datasets[0].y)))
-    active = jax.ShapeDtypeStruct((), bool)
-    if layout == "loop":
-        rows = jax.tree.map(
-            lambda table: jax.ShapeDtypeStruct(table.shape[1:], table.dtype), tables
-        )
-        return state, hyperparameters, data, rows, active
-    wide = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct((lanes, *leaf.shape), leaf.dtype),
-        (state, hyperparameters, active),
-    )
-    return (*wide[:2], data, tables, wide[2], jax.ShapeDtypeStruct((lanes,), jnp.int32))
-
-
-def _measure(program: Any, data_bytes: int) -> int:
-    """Bytes that a running program holds beside the data set."""
-    memory = program.memory_analysis()
-    if memory is None:
-        return 0
-    total = (
-        memory.argument_size_in_bytes
-        + memory.output_size_in_bytes
-        + memory.temp_size_in_bytes
-        - memory.alias_size_in_bytes
-    )
-    return max(0, total - data_bytes)
-
-
-def _memory_limit(devices: Sequence[Any]) -> int | None:
+def memory_at_hand(devices: Sequence[Any]) -> int | None:
+    """Bytes that a program may take on one device: a share of what it has."""
     stats = [device.memory_stats() or {} for device in devices]
     limits = [stat["bytes_limit"] for stat in stats if "bytes_limit" in stat]
+    if not limits and devices[0].platform == "cpu":
+        limits = [free for free in [_free_memory()] if free is not None]
     return int(MEMORY_SHARE * min(limits)) if limits else None
 
 
-def default_layout(devices: Sequence[Any]) -> str:
-    """How lanes run fastest on these devices."""
-    return "loop" if devices[0].platform == "cpu" else "vmap"
+def _free_memory() -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        sizes = dict(line.split(":") for line in lines)
+        return int(sizes["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):  # not Linux
+        return None
+
+
+def default_layout(platform: str) -> str:
+    """How lanes run as a rule: side by side on an accelerator, one at a time on a CPU."""
+    return "loop" if platform == "cpu" else "vmap"
+
+
+def describe(problem: Problem, structure: Structure, lanes: Sequence[Lane]) -> str:
+    """A group's network, its batch sizes and its epochs in a line."""
+    module = structure.module
+    hidden = {"parent", "name", *structure.traced_fields}
+    shown = [
+        f"{field.name}={getattr(module, field.name)!r}"
+        for field in dataclasses.fields(module)
+        if field.name not in hidden and getattr(module, field.name) != field.default
+    ]
+    networks = [problem.trials[lane.trials[0]].network for lane in lanes]
+    batches = sorted({network.batch_size for network in networks})
+    text = f"{type(module).__name__}({', '.join(shown)}), batch {', '.join(map(str, batches))}"
+    if batches != [structure.micro_batch]:
+        text += f" by {structure.micro_batch}"
+    own = len({network.structure.module for network in networks})
+    if own > 1:
+        text += f", {own} widths padded"
+    shared = {
+        tuple(problem.trials[place].network.epochs for place in lane.trials) for lane in lanes
+    }
+    for epochs in sorted(several for several in shared if len(set(several)) > 1):
+        text += f", epochs {', '.join(map(str, dict.fromkeys(epochs)))} in one run"
+    return text
 
 
 def make_plan(
@@ -233,109 +280,150 @@ def make_plan(
     n_jobs: int | None = None,
     measure: bool = True,
     memory_limit: int | None = None,
+    validation_freq: int = 1,
 ) -> Plan:
-    """Groups trials by structure and cuts the groups into chunks.
+    """Groups trials by the program that they share and cuts the groups into chunks.
 
     Args:
       problem: the trials and their data.
-      layout: "loop", "vmap" or "auto", see `jaxlstm.grid.programs`.
+      layout: "loop", "vmap" or "auto", see `jaxlstm.grid.programs`. "auto" is the device's usual
+        one, unless the work is long: then both are compiled and timed.
       n_jobs: CPU cores to use with "loop"; all by default.
-      measure: whether to compile the programs now, which their memory is read from and which a run
-        needs anyway. With "vmap" it also caps the lanes of a program by the device's memory.
-      memory_limit: bytes that a program with its data may take on one device; what the device
-        reports by default.
+      measure: whether to compile the programs now, read their memory and time a few micro-batches;
+        a run needs the programs anyway. With "vmap" it also caps the lanes of a program by memory.
+      memory_limit: bytes that a program with its data may take on one device; 80 % of what it has
+        free by default.
+      validation_freq: see `jaxlstm.grid.run.execute`.
 
     Raises:
-      ValueError: an unknown layout.
+      ValueError: an unknown layout, or a lane that does not fit into memory.
     """
-    devices = tuple(jax.local_devices())
-    if layout == "auto":
-        layout = default_layout(devices)
-    if layout not in programs.LAYOUTS:
+    devices = tuple(jax.devices())
+    if layout not in ("auto", *programs.LAYOUTS):
         raise ValueError(f"layout must be auto, loop or vmap, got {layout!r}.")
-    data_bytes = sum(_tree_bytes(data) for data in problem.datasets)
-    limit = memory_limit if memory_limit is not None else _memory_limit(devices)
-    members: dict[Any, list[int]] = {}
-    for index, trial in enumerate(problem.trials):
-        shape = problem.datasets[trial.variant].x.shape
-        members.setdefault((trial.network.structure, shape), []).append(index)
+    workers = resolve_workers(n_jobs)
+    make = _Planner(problem, devices, workers, memory_limit, validation_freq)
+    if layout != "auto":
+        return make.plan(layout, measure)
+    if jax.process_count() > 1:
+        return make.plan("vmap", measure)
+    usual = default_layout(devices[0].platform)
+    if not make.is_long(usual):
+        return make.plan(usual, measure)
+    plans = [make.plan(one, measure=True) for one in (usual, *{*programs.LAYOUTS} - {usual})]
+    return min(plans, key=lambda plan: plan.seconds or 0.0)
 
-    groups = []
-    for (structure, _), indices in members.items():
-        first = problem.trials[indices[0]]
-        one = dataclasses.replace(problem, datasets=[problem.datasets[first.variant]])
-        lanes, size = 1, 0
-        if layout == "vmap":
-            # A chunk's lanes read one version of the data set.
-            most = max(Counter(problem.trials[index].variant for index in indices).values())
-            lanes = -(-most // len(devices)) * len(devices)
-        mesh = programs.lanes_mesh(devices) if layout == "vmap" else None
+
+@dataclasses.dataclass
+class _Planner:
+    problem: Problem
+    devices: tuple[Any, ...]
+    workers: int
+    memory_limit: int | None
+    validation_freq: int
+
+    def __post_init__(self) -> None:
+        self.platform = self.devices[0].platform
+        self.data_bytes = sum(measuring.tree_bytes(data) for data in self.problem.datasets)
+        if self.memory_limit is None:
+            self.memory_limit = memory_at_hand(self.devices)
+        self.lanes = share_runs(self.problem, self.validation_freq)
+
+    def is_long(self, usual: str) -> bool:
+        """Whether the work is worth timing both layouts: so much of it, and lanes to share it."""
+        if len(self.lanes) < 2 * self.workers:
+            return False
+        speed = 2e10 if usual == "loop" else 1e12  # what small products reach, on the low side
+        shape = self.problem.datasets[0].x.shape[1:]
+        steps = shape[0] if len(shape) > 1 else 1
+        arithmetic = sum(lane_cost(self.problem, lane) for lane in self.lanes) * 6 * steps
+        return arithmetic / speed > WORTH_TIMING
+
+    def plan(self, layout: str, measure: bool) -> Plan:
+        problem = self.problem
+        mesh = programs.lanes_mesh(self.devices) if layout == "vmap" else None
+        sharings = group(problem, self.lanes, layout, self.platform)
+        groups = [self._group(one, layout, mesh, measure) for one in sharings]
+        chunks = []
+        for number, one in enumerate(groups):
+            for lanes in self._by_variant(one):
+                lanes.sort(key=lambda lane: -lane_cost(problem, lane))
+                if layout == "loop":
+                    chunks += [Chunk(number, (lane,)) for lane in lanes]
+                else:
+                    chunks.append(Chunk(number, tuple(lanes)))
+        chunks.sort(key=lambda chunk: -lane_cost(problem, chunk.lanes[0]))
+        return Plan(
+            groups=tuple(groups),
+            chunks=tuple(chunks),
+            descriptions=tuple(describe(problem, one.structure, one.lanes) for one in groups),
+            layout=layout,
+            workers=self.workers if layout == "loop" else 1,
+            devices=len(self.devices) if layout == "vmap" else 1,
+            device_kind=self.devices[0].device_kind,
+            cells=len({trial.cell for trial in problem.trials}),
+            folds=len({trial.fold for trial in problem.trials}),
+            fits=len(problem.trials),
+            data_bytes=self.data_bytes,
+            seconds=self._seconds(groups, layout),
+        )
+
+    def _group(self, one: Sharing, layout: str, mesh: Any, measure: bool) -> Group:
+        slots, size, seconds = 1, 0, None
+        first = self.problem.trials[one.lanes[0].trials[0]]
+        least = len(self.devices)
+        if mesh is not None:
+            most = min(len(one.lanes), least * MOST_LANES.get(self.platform, 1024))
+            slots = -(-most // least) * least
         while measure:
-            args = _train_shapes(structure, one, layout, lanes, first.network)
-            program = programs.train_program(structure, layout, args, mesh)
-            size = _measure(program, _tree_bytes(one.datasets[0]))
-            if mesh is None or limit is None or size + data_bytes <= limit:
+            program, args = measuring.program_for(
+                self.problem, first, one.structure, layout, slots, mesh
+            )
+            size = measuring.program_bytes(program, self.problem.datasets[first.variant])
+            limit = self.memory_limit
+            if mesh is None or limit is None or size + self.data_bytes <= limit:
+                seconds = measuring.micro_batch_seconds(program, args, one.structure, layout, mesh)
                 break
-            if lanes == len(devices):
+            if slots == least:
                 raise ValueError(
-                    f"one lane of {type(structure.module).__name__} needs {human_bytes(size)} beside"
-                    f" {human_bytes(data_bytes)} of data, more than the {human_bytes(limit)} at"
-                    " hand. Use a smaller batch_size or network."
+                    f"one lane of {type(one.structure.module).__name__} needs {human_bytes(size)}"
+                    f" beside {human_bytes(self.data_bytes)} of data, more than the"
+                    f" {human_bytes(limit)} at hand. Use a smaller batch_size or network."
                 )
             # Memory is nearly proportional to lanes; the loop measures again.
-            share = max(0, limit - data_bytes) / max(size, 1)
-            fitting = int(lanes * share) // len(devices) * len(devices)
-            lanes = max(len(devices), min(fitting, lanes - len(devices)))
-        variants = tuple(sorted({problem.trials[index].variant for index in indices}))
-        groups.append(Group(structure, variants, tuple(indices), lanes, size))
+            share = max(0, limit - self.data_bytes) / max(size, 1)
+            fitting = int(slots * share) // least * least
+            slots = max(least, min(fitting, slots - least))
+        return Group(
+            one.structure,
+            one.lanes,
+            slots,
+            size,
+            seconds,
+            padded_share(self.problem, one),
+            measuring.state_bytes(self.problem, first, one.structure),
+        )
 
-    chunks = [
-        Chunk(number, tuple(same[start : start + group.lanes]))
-        for number, group in enumerate(groups)
-        for same in _by_variant(problem, group)
-        for start in range(0, len(same), group.lanes)
-    ]
-    chunks.sort(key=lambda chunk: -_cost(problem, groups[chunk.group], chunk))
-    return Plan(
-        groups=tuple(groups),
-        chunks=tuple(chunks),
-        layout=layout,
-        workers=resolve_workers(n_jobs) if layout == "loop" else 1,
-        devices=len(devices) if layout == "vmap" else 1,
-        device_kind=devices[0].device_kind,
-        cells=len({trial.cell for trial in problem.trials}),
-        folds=len({trial.fold for trial in problem.trials}),
-        data_bytes=data_bytes,
-    )
+    def _by_variant(self, one: Group) -> list[list[Lane]]:
+        """The group's lanes, apart by the version of the data set that they read."""
+        parts: dict[int, list[Lane]] = {}
+        for lane in one.lanes:
+            parts.setdefault(self.problem.trials[lane.trials[0]].variant, []).append(lane)
+        return list(parts.values())
 
-
-def _by_variant(problem: Problem, group: Group) -> list[list[int]]:
-    """The group's trials, apart by the version of the data set that they read."""
-    parts: dict[int, list[int]] = {variant: [] for variant in group.variants}
-    for index in group.trials:
-        parts[problem.trials[index].variant].append(index)
-    return list(parts.values())
-
-
-def trial_cost(problem: Problem, index: int) -> float:
-    """Relative time of a trial: epochs x rows x weights."""
-    trial = problem.trials[index]
-    data = problem.datasets[trial.variant]
-    x = jax.ShapeDtypeStruct((1, *data.x.shape[1:]), data.x.dtype)
-    params = _parameter_count(trial.network.structure, x)
-    return float(trial.network.epochs * len(problem.folds[trial.fold].train) * params)
-
-
-_parameter_counts: dict[Any, int] = {}
-
-
-def _parameter_count(structure: Structure, x: jax.ShapeDtypeStruct) -> int:
-    key = structure.module, x.shape
-    if key not in _parameter_counts:
-        params = programs.state_shape(structure, x).params
-        _parameter_counts[key] = sum(leaf.size for leaf in jax.tree.leaves(params))
-    return _parameter_counts[key]
-
-
-def _cost(problem: Problem, group: Group, chunk: Chunk) -> float:
-    return max(trial_cost(problem, index) for index in chunk.trials)
+    def _seconds(self, groups: Sequence[Group], layout: str) -> float | None:
+        """Training time by the timed micro-batches; validation costs about a third a row."""
+        total = 0.0
+        for one in groups:
+            if one.seconds is None:
+                return None
+            size = one.structure.micro_batch
+            walks = [lane_walks(self.problem, lane, size) for lane in one.lanes]
+            for lane in one.lanes:
+                trial = self.problem.trials[lane.trials[0]]
+                rows = len(self.problem.folds[trial.rows].validation)
+                epochs = lane_epochs(self.problem, lane)
+                walks.append(round(epochs / self.validation_freq * rows / size / 3))
+            at_once = self.workers if layout == "loop" else one.slots
+            total += one.seconds * max(sum(walks) / at_once, max(walks))
+        return total

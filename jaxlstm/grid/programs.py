@@ -8,6 +8,7 @@ most of the chip idle.
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections import Counter
@@ -20,7 +21,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxlstm.train import trial
-from jaxlstm.train.trial import Data, Rows, State, Structure
+from jaxlstm.train.trial import Data, Rows, State, Structure, Weights
 
 LAYOUTS = ("loop", "vmap")
 
@@ -69,6 +70,11 @@ def compile_seconds() -> float:
     return sum(_compile_seconds)
 
 
+def seconds_a_program() -> float:
+    """Mean seconds that a program has taken to compile so far."""
+    return sum(_compile_seconds) / max(1, len(_compile_seconds))
+
+
 def clear() -> None:
     """Forgets all compiled programs."""
     with _lock:
@@ -81,31 +87,34 @@ def random_key(seed: int) -> jax.Array:
     return jax.random.key(seed, impl="threefry2x32")
 
 
-def _init(structure: Structure) -> Callable[..., State]:
-    def init(x: Any, key: Any) -> State:
-        # Flax modules draw float32 weights; a trial computes in the type of its data.
-        return jax.tree.map(
-            lambda leaf: leaf.astype(x.dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf,
-            trial.init(structure, x, key),
-        )
-
-    return init
-
-
-def init_state(structure: Structure, x: Any, seed: int) -> State:
+def init_state(structure: Structure, hyperparameters: Any, x: Any, seed: int) -> State:
     """First state of a trial; ``x [1, ...]`` is one row.
 
     One lane at a time: a batched orthogonal initialisation can deadlock in some versions of jaxlib.
     """
-    args = (x, random_key(seed))
+    args = (hyperparameters, x, random_key(seed))
     # Drawing weights takes milliseconds, so the compiler's optimisations cost more than they save.
     options = {"xla_backend_optimization_level": 0}
-    return _compiled("init", structure.module, _init(structure), args, options)(*args)
+
+    def init(hyperparameters: Any, x: Any, key: Any) -> State:
+        return trial.init(structure, hyperparameters, x, key)
+
+    return _compiled("init", structure.module, init, args, options)(*args)
 
 
-def state_shape(structure: Structure, x: Any) -> State:
+def state_shape(structure: Structure, hyperparameters: Any, x: Any) -> State:
     """Shapes and types of a trial's state, without computing it."""
-    return jax.eval_shape(_init(structure), x, jax.eval_shape(lambda: random_key(0)))
+
+    def init(hyperparameters: Any, x: Any, key: Any) -> State:
+        return trial.init(structure, hyperparameters, x, key)
+
+    return jax.eval_shape(init, hyperparameters, x, jax.eval_shape(lambda: random_key(0)))
+
+
+def weights_shape(structure: Structure, x: Any) -> Weights:
+    """Shapes and types of a network's weights, without computing them."""
+    key = jax.eval_shape(lambda: random_key(0))
+    return jax.eval_shape(functools.partial(trial.init_weights, structure), x, key)
 
 
 def lanes_mesh(devices: Sequence[Any]) -> Mesh:
@@ -118,9 +127,9 @@ def train_program(structure: Structure, layout: str, args: Any, mesh: Mesh | Non
 
     Args:
       structure: what shapes it.
-      layout: "loop": args are those of `trial.train_epoch`; "vmap": states, hyperparameters and
-        ``active`` have a leading lane axis P, rows are tables with a leading fold axis, and a last
-        argument ``fold [P]`` says which fold a lane uses.
+      layout: "loop": args are those of `trial.train_epoch`; "vmap": states, hyperparameters,
+        ``active`` and ``validate`` have a leading lane axis P, rows are tables with a leading axis,
+        and a last argument ``rows [P]`` says which of them a lane uses.
       args: arguments, or their shapes.
       mesh: for "vmap", the devices that share the lanes.
 
@@ -129,8 +138,10 @@ def train_program(structure: Structure, layout: str, args: Any, mesh: Mesh | Non
     """
     if layout == "loop":
 
-        def train_lane(state: State, hp: Any, data: Data, rows: Rows, active: Any) -> Any:
-            return trial.train_epoch(structure, state, hp, data, rows, active)
+        def train_lane(
+            state: State, hp: Any, data: Data, rows: Rows, active: Any, validate: Any
+        ) -> Any:
+            return trial.train_epoch(structure, state, hp, data, rows, active, validate)
 
         return _compiled("train", (structure, layout), train_lane, args, donate_argnums=0)
 
@@ -138,19 +149,19 @@ def train_program(structure: Structure, layout: str, args: Any, mesh: Mesh | Non
         raise ValueError("layout 'vmap' needs a mesh")
 
     def train_lanes(
-        states: State, hp: Any, data: Data, tables: Rows, active: Any, fold: Any
+        states: State, hp: Any, data: Data, tables: Rows, active: Any, validate: Any, rows: Any
     ) -> Any:
-        def train(state: State, hp: Any, active: Any, fold: Any) -> Any:
-            rows = jax.tree.map(lambda table: table[fold], tables)
-            return trial.train_epoch(structure, state, hp, data, rows, active)
+        def train(state: State, hp: Any, active: Any, validate: Any, rows: Any) -> Any:
+            own = jax.tree.map(lambda table: table[rows], tables)
+            return trial.train_epoch(structure, state, hp, data, own, active, validate)
 
-        return jax.vmap(train)(states, hp, active, fold)
+        return jax.vmap(train)(states, hp, active, validate, rows)
 
     lanes, whole = PartitionSpec("lanes"), PartitionSpec()
     sharded = jax.shard_map(
         train_lanes,
         mesh=mesh,
-        in_specs=(lanes, lanes, whole, whole, lanes, lanes),
+        in_specs=(lanes, lanes, whole, whole, lanes, lanes, lanes),
         out_specs=lanes,
         check_vma=False,
     )
@@ -158,40 +169,65 @@ def train_program(structure: Structure, layout: str, args: Any, mesh: Mesh | Non
     return _compiled("train", key, sharded, args, donate_argnums=0)
 
 
-def on_lanes(mesh: Mesh | None, tree: Any) -> Any:
+def _put(tree: Any, sharding: NamedSharding) -> Any:
+    if jax.process_count() == 1:
+        return jax.device_put(tree, sharding)
+
+    def put(leaf: Any) -> Any:  # each process has the whole, and places its devices' part
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(put(jax.random.key_data(leaf)), impl="threefry2x32")
+        whole = np.asarray(leaf)
+        return jax.make_array_from_callback(whole.shape, sharding, whole.__getitem__)
+
+    return jax.tree.map(put, tree)
+
+
+def on_lanes(mesh: Mesh, tree: Any) -> Any:
     """Puts arrays with a leading lane axis on the mesh, sharded over it."""
-    if mesh is None:
-        raise ValueError("layout 'vmap' needs a mesh")
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec("lanes")))
+    return _put(tree, NamedSharding(mesh, PartitionSpec("lanes")))
 
 
 def on_all(mesh: Mesh, tree: Any) -> Any:
     """Puts arrays on every device of the mesh."""
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+    return _put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def replace_lanes(mesh: Mesh, states: Any, others: Any, new: np.ndarray) -> Any:
+    """Lanes of ``others`` where ``new [P]``, else of ``states``, which is given up."""
+
+    def replace(states: Any, others: Any, new: Any) -> Any:
+        def choose(ours: Any, theirs: Any) -> Any:
+            return jnp.where(new.reshape(-1, *[1] * (ours.ndim - 1)), theirs, ours)
+
+        return jax.tree.map(choose, states, others)
+
+    args = states, others, on_lanes(mesh, new)
+    key = tuple(mesh.devices.flat)
+    return _compiled("replace", key, replace, args, donate_argnums=0)(*args)
 
 
 PREDICTION_BATCH = 256
 
 
-def predict(structure: Structure, fields: Any, params: Any, collections: Any, x: Any) -> np.ndarray:
+def predict(structure: Structure, fields: Any, weights: Weights, x: Any) -> np.ndarray:
     """Class probabilities ``[M, C]`` of rows ``x [M, ...]``.
 
     Rows go in batches of 256, the last one filled up to a power of two, so that few programs serve
     every number of rows.
     """
 
-    def probabilities(fields: Any, params: Any, collections: Any, x: Any) -> Any:
-        logits, _ = trial.apply(structure, fields, params, collections, x)
+    def probabilities(fields: Any, weights: Weights, x: Any) -> Any:
+        logits, _ = trial.apply(structure, fields, weights, x)
         return jax.nn.softmax(logits)
 
-    weights = jax.device_put((fields, params, collections))
+    known = jax.device_put((fields, weights))
     parts = []
     for start in range(0, len(x), PREDICTION_BATCH):
         batch = x[start : start + PREDICTION_BATCH]
         size = min(PREDICTION_BATCH, 1 << (len(batch) - 1).bit_length())
         padded = np.zeros((size, *batch.shape[1:]), batch.dtype)
         padded[: len(batch)] = batch
-        args = (*weights, padded)
+        args = (*known, padded)
         program = _compiled(
             "predict", (structure.module, structure.traced_fields), probabilities, args
         )

@@ -16,8 +16,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from jaxlstm.grid.plan import Plan, trial_cost
-from jaxlstm.grid.run import Outcome
+from jaxlstm.grid.groups import lane_cost, lane_epochs
+from jaxlstm.grid.outcome import Outcome
+from jaxlstm.grid.plan import Plan
 from jaxlstm.grid.space import Problem
 
 
@@ -29,13 +30,20 @@ class LiveProgress:
     """
 
     def __init__(self, plan: Plan, problem: Problem, console: Console | None = None):
-        self._plan, self._problem = plan, problem
-        self._work = {
-            trial.index: trial_cost(problem, trial.index) / trial.network.epochs
-            for trial in problem.trials
-        }
-        self._epochs = sum(trial.network.epochs for trial in problem.trials)
-        self._fits_done = self._epochs_done = 0
+        self._plan = plan
+        self._cells = {trial.index: trial.cell for trial in problem.trials}
+        self._lane: dict[int, int] = {}  # of each trial
+        self._left: list[int] = []  # epochs of each lane
+        self._trials_left: list[int] = []
+        self._work: list[float] = []  # of an epoch of each lane
+        for lane in (lane for group in plan.groups for lane in group.lanes):
+            for place in lane.trials:
+                self._lane[problem.trials[place].index] = len(self._left)
+            self._left.append(lane_epochs(problem, lane))
+            self._trials_left.append(len(lane.trials))
+            self._work.append(lane_cost(problem, lane) / self._left[-1])
+        self._epochs = sum(self._left)
+        self._fits_done = 0
         self._lock = threading.Lock()  # workers report at the same time
         self._scores: dict[int, list[float]] = {}
         self._display = Progress(
@@ -49,14 +57,13 @@ class LiveProgress:
             console=console,
             refresh_per_second=4,
         )
-        total = sum(self._work[t.index] * t.network.epochs for t in problem.trials)
+        total = sum(work * left for work, left in zip(self._work, self._left, strict=True))
         self._task = self._display.add_task("compiling", total=total, counts=self._counts())
 
     def _counts(self) -> str:
         best = max((sum(s) / len(s) for s in self._scores.values()), default=None)
-        text = (
-            f"fits {self._fits_done}/{self._plan.fits}, epochs {self._epochs_done}/{self._epochs}"
-        )
+        done = self._epochs - sum(self._left)
+        text = f"fits {self._fits_done}/{self._plan.fits}, epochs {done}/{self._epochs}"
         return text if best is None else f"{text}, best {best:.4f}"
 
     def __enter__(self) -> LiveProgress:
@@ -74,22 +81,27 @@ class LiveProgress:
     def epoch(self, trial: int) -> None:
         """Moves the bar."""
         with self._lock:
-            self._epochs_done += 1
-            self._update(advance=self._work[trial])
+            self._advance(self._lane[trial], 1)
 
     def finished(self, outcome: Outcome) -> None:
         """Counts the fit and its score."""
         with self._lock:
-            trial = self._problem.trials[outcome.trial]
             self._fits_done += 1
-            # Epochs that a failed lane did not train are done with as well.
-            missing = trial.network.epochs - outcome.epochs
-            self._epochs_done += missing
+            lane = self._lane[outcome.trial]
+            self._trials_left[lane] -= 1
             if outcome.failed is None and outcome.curves["val_accuracy"]:
-                score = outcome.curves["val_accuracy"][-1]
+                score = outcome.curves["val_accuracy"][outcome.last]
                 if score == score:
-                    self._scores.setdefault(trial.cell, []).append(score)
-            self._update(advance=self._work[outcome.trial] * missing)
+                    self._scores.setdefault(self._cells[outcome.trial], []).append(score)
+            # Epochs that a stopped lane did not train are done with as well.
+            self._advance(lane, 0 if self._trials_left[lane] else self._left[lane])
 
-    def _update(self, **change: Any) -> None:
-        self._display.update(self._task, description="training", counts=self._counts(), **change)
+    def _advance(self, lane: int, epochs: int) -> None:
+        epochs = min(epochs, self._left[lane])
+        self._left[lane] -= epochs
+        self._display.update(
+            self._task,
+            description="training",
+            counts=self._counts(),
+            advance=self._work[lane] * epochs,
+        )

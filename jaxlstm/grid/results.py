@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from jaxlstm.grid.run import CURVES, Outcome
+from jaxlstm.grid.outcome import CURVES, Outcome
 from jaxlstm.grid.space import Problem
 
 
@@ -92,12 +92,16 @@ def trial_table(
     Args:
       problem: the trials.
       outcomes: in the trials' order.
-      scores: test scores ``[cells, folds]`` by metric.
+      scores: test scores ``[trials]`` by metric.
       groups: the group of each trial's index.
     """
     rows = []
-    for trial, outcome in zip(problem.trials, outcomes, strict=True):
-        last = {name: values[-1] if values else np.nan for name, values in outcome.curves.items()}
+    for place, (trial, outcome) in enumerate(zip(problem.trials, outcomes, strict=True)):
+        # Where the best weights are kept, of their epoch.
+        last = {
+            name: values[outcome.last] if values else np.nan
+            for name, values in outcome.curves.items()
+        }
         last.pop("learning_rate")
         rows.append(
             {
@@ -106,14 +110,12 @@ def trial_table(
                 "fold": trial.fold,
                 "seed": trial.seed,
                 "group": groups[trial.index],
-                "status": "failed" if outcome.failed else "ok",
+                "status": outcome.status,
                 **{f"param_{name}": value for name, value in trial.params.items()},
                 "epochs": outcome.epochs,
                 **last,
                 **{
-                    ("score" if metric == "score" else f"score_{metric}"): values[
-                        trial.cell, trial.fold
-                    ]
+                    ("score" if metric == "score" else f"score_{metric}"): values[place]
                     for metric, values in scores.items()
                 },
                 "fit_seconds": outcome.fit_seconds,

@@ -4,57 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import numpy as np
 
 from jaxlstm.grid import programs
+from jaxlstm.grid.groups import lane_epochs
+from jaxlstm.grid.lanes import Devices, Lanes, fetch
+from jaxlstm.grid.measure import lane_shapes
+from jaxlstm.grid.outcome import CURVES, INTERRUPTED, LaneRun, Outcome, Progress
 from jaxlstm.grid.plan import Chunk, Plan
-from jaxlstm.grid.space import Problem, Trial, pad_rows
-from jaxlstm.train.trial import Data, Metrics, Rows
+from jaxlstm.grid.space import Problem, Trial
+from jaxlstm.grid.store import Store
+from jaxlstm.train.trial import Metrics
 
-#: The columns of a trial's curve, one value an epoch.
-CURVES = (
-    "learning_rate",
-    "train_loss",
-    "train_accuracy",
-    "val_loss",
-    "val_accuracy",
-)
-
-
-@dataclasses.dataclass
-class Outcome:
-    """What came of one trial."""
-
-    trial: int
-    curves: dict[str, list[float]]
-    params: Any = None
-    collections: Any = None
-    fit_seconds: float = 0.0  # its share of the chunk's training time
-    failed: str | None = None  # why it has no result
-    scores: Any = None  # what `on_finish` returned
-
-    @property
-    def epochs(self) -> int:
-        """Epochs trained."""
-        return len(self.curves["train_loss"])
-
-
-class Progress(Protocol):
-    """What a run tells while it goes on; called from worker threads."""
-
-    def epoch(self, trial: int) -> None:
-        """A trial has trained one more epoch."""
-
-    def finished(self, outcome: Outcome) -> None:
-        """A trial is done, scores included."""
+logger = logging.getLogger("jaxlstm")
 
 
 class _Queue:
@@ -98,141 +69,227 @@ class _Queue:
         return self._stopped
 
 
-class _Lanes:
-    """The arguments of a chunk's program; the two layouts differ only here."""
+@dataclasses.dataclass
+class _Run:
+    """What the chunks of a run share."""
+
+    plan: Plan
+    problem: Problem
+    validation_freq: int
+    needs_weights: Callable[[Trial], bool]
+    finish: Callable[[Trial, Outcome], None]  # scores, saves and reports a trial
+    progress: Progress | None
+    store: Store | None
+    keep_runs: bool
+    begun: Mapping[int, LaneRun]  # by the first trial of their lane
+    outcomes: dict[int, Outcome]
+    queue: _Queue
+
+    def __post_init__(self) -> None:
+        devices = jax.devices() if self.plan.layout == "vmap" else jax.local_devices()[:1]
+        self.devices = Devices(self.problem, self.plan.layout, devices)
+        # The host reads an accelerator's metrics an epoch late, so that the device never waits.
+        self.late = 0 if self.plan.layout == "loop" else 1
+
+
+class _ChunkRun:
+    """Trains the lanes of one chunk: as lanes end, waiting ones take their slots."""
 
     def __init__(self, run: _Run, chunk: Chunk):
-        plan, problem = run.plan, run.problem
-        self.chunk = chunk
-        group = plan.groups[chunk.group]
-        self.trials = [problem.trials[index] for index in chunk.trials]
-        self.structure = group.structure
-        self.layout, self.mesh = plan.layout, run.mesh
-        variant = self.trials[0].variant
-        # A program's lanes are a fixed number: the last chunk is filled up with idle ones.
-        filled = self.trials + [self.trials[0]] * (group.lanes - len(self.trials))
-        row = np.zeros(
-            (1, *problem.datasets[variant].x.shape[1:]), problem.datasets[variant].x.dtype
-        )
-        states = [programs.init_state(self.structure, row, trial.seed) for trial in filled]
-        numbers = [trial.network.hyperparameters for trial in filled]
-        data = run.data[variant]
-        if self.layout == "loop":
-            self._state = states[0]
-            self._rows = run.rows[self.trials[0].fold]
-            self._before = (jax.device_put(numbers[0]), data)
-            self._after: tuple[Any, ...] = ()
-        else:
-            stack = jax.tree.map(lambda *leaves: jax.numpy.stack(leaves), *states)
-            self._state = programs.on_lanes(self.mesh, stack)
-            hp = jax.tree.map(lambda *leaves: np.stack(leaves), *numbers)
-            fold = np.asarray([trial.fold for trial in filled], np.int32)
-            self._rows = run.tables
-            self._before = (programs.on_lanes(self.mesh, hp), data)
-            self._after = (programs.on_lanes(self.mesh, fold),)
-        self.active = np.zeros(len(filled), bool)
-        self.active[: len(self.trials)] = True
-        # No validation rows: a traced count, so the same program leaves validation out.
-        self._no_validation = self._rows._replace(n_validation=self._rows.n_validation * 0)
-        self._program = programs.train_program(
-            self.structure, self.layout, self._args(validate=True), self.mesh
-        )
+        self.run, self.problem, self.chunk = run, run.problem, chunk
+        self.group = run.plan.groups[chunk.group]
+        self.variant = self.problem.trials[chunk.lanes[0].trials[0]].variant
+        self.waiting = deque(self._lane_runs(chunk))
+        self.name = f"chunk-{chunk.group}-{chunk.lanes[0].trials[0]}"
+        self.slots: list[LaneRun | None] = []
+        self.pending: deque[tuple[list[LaneRun | None], np.ndarray, Metrics]] = deque()
+        self.epoch_seconds = 0.0
 
-    def _args(self, validate: bool) -> tuple[Any, ...]:
-        if self.layout == "loop":
-            active: Any = np.asarray(self.active[0])
-        else:
-            active = programs.on_lanes(self.mesh, self.active.copy())
-        rows = self._rows if validate else self._no_validation
-        return (self._state, *self._before, rows, active, *self._after)
-
-    def train_epoch(self, validate: bool) -> Metrics:
-        """Starts one epoch of all active lanes; does not wait for it."""
-        self._state, metrics = self._program(*self._args(validate))
-        return metrics
-
-    def variables(self, lane: int) -> tuple[Any, Any]:
-        """Parameters and collections of a lane, on the host."""
-        tree = self._state.params, self._state.collections
-        if self.layout == "loop":
-            return jax.tree.map(np.asarray, tree)
-        return jax.tree.map(lambda leaf: np.asarray(leaf[lane]), tree)
-
-
-class _Run:
-    def __init__(
-        self, plan: Plan, problem: Problem, progress: Progress | None, validation_freq: int
-    ):
-        self.validation_freq = validation_freq
-        self.plan, self.problem, self.progress = plan, problem, progress
-        devices = jax.local_devices()[: plan.devices]
-        self.mesh = programs.lanes_mesh(devices) if plan.layout == "vmap" else None
-        tables = pad_rows(problem.folds, len(problem.datasets[0].y))
-        if self.mesh is None:
-            self.data = [jax.device_put(data, devices[0]) for data in problem.datasets]
-            self.rows = [
-                jax.device_put(Rows(*(table[fold] for table in tables)), devices[0])
-                for fold in range(len(problem.folds))
-            ]
-        else:
-            self.data = [Data(*programs.on_all(self.mesh, data)) for data in problem.datasets]
-            self.tables = programs.on_all(self.mesh, tables)
-        # The host reads an accelerator's metrics an epoch late, so that the device never waits.
-        self.late = 0 if plan.layout == "loop" else 1
-
-    def train(self, lanes: _Lanes, queue: _Queue) -> list[Outcome]:
-        outcomes = [Outcome(trial.index, {name: [] for name in CURVES}) for trial in lanes.trials]
-        epochs = np.asarray([trial.network.epochs for trial in lanes.trials])
-        pending: deque[tuple[np.ndarray, Metrics]] = deque()
-        start = time.perf_counter()
-        for epoch in range(int(epochs.max())):
-            lanes.active[: len(epochs)] &= epochs > epoch
-            if queue.stopped or not lanes.active.any():
-                break
-            validate = any(self._is_validated(trial, epoch + 1) for trial in lanes.trials)
-            pending.append((lanes.active.copy(), lanes.train_epoch(validate)))
-            if len(pending) > self.late:
-                self._record(lanes, outcomes, *pending.popleft())
-        while pending:
-            self._record(lanes, outcomes, *pending.popleft())
-        seconds = (time.perf_counter() - start) / len(outcomes)
-        for lane, outcome in enumerate(outcomes):
-            outcome.fit_seconds = seconds
-            outcome.params, outcome.collections = lanes.variables(lane)
-        return outcomes
-
-    def _is_validated(self, trial: Trial, epoch: int) -> bool:
-        """Whether a trial is validated after this epoch; its score comes from the last one."""
-        return epoch % self.validation_freq == 0 or epoch == trial.network.epochs
-
-    def _record(
-        self, lanes: _Lanes, outcomes: list[Outcome], active: np.ndarray, metrics: Metrics
-    ) -> None:
-        sums = [np.atleast_1d(np.asarray(value, float)) for value in metrics]
-        for lane, outcome in enumerate(outcomes):
-            if not active[lane] or outcome.failed:
+    def _lane_runs(self, chunk: Chunk) -> Iterator[LaneRun]:
+        for lane in chunk.lanes:
+            if all(self.problem.trials[place].index in self.run.outcomes for place in lane.trials):
                 continue
-            trial = lanes.trials[lane]
-            fold = self.problem.folds[trial.fold]
-            loss, correct, val_loss, val_correct, penalty, rate = (total[lane] for total in sums)
-            rows, val_rows = len(fold.train), len(fold.validation)
-            if not self._is_validated(trial, outcome.epochs + 1):
-                val_rows, val_loss = 0, 0.0  # evaluated, if at all, for a lane beside it
-            values = (
-                rate,
-                loss / rows,
-                correct / rows,
-                val_loss / val_rows + penalty if val_rows else np.nan,
-                val_correct / val_rows if val_rows else np.nan,
-            )
-            for name, value in zip(CURVES, values, strict=True):
-                outcome.curves[name].append(float(value))
-            checked = [loss, penalty, val_loss]
-            if not np.isfinite(checked).all():
-                outcome.failed = f"the loss is not finite after epoch {outcome.epochs}"
-                lanes.active[lane] = False
-            if self.progress:
-                self.progress.epoch(outcome.trial)
+            first = self.problem.trials[lane.trials[0]].index
+            begun = self.run.begun.get(first)
+            yield dataclasses.replace(begun, lane=lane) if begun else LaneRun(lane)
+
+    def train(self) -> None:
+        """Trains all lanes, or stops early where the run is to stop."""
+        slots = self.group.slots
+        while self.waiting:
+            try:
+                self._train(slots)
+            except jax.errors.JaxRuntimeError as error:
+                least = 1 if self.run.devices.mesh is None else self.run.devices.mesh.size
+                if "RESOURCE_EXHAUSTED" not in str(error) or slots <= least:
+                    raise
+                slots = max(least, slots // 2 // least * least)
+                logger.warning(
+                    "out of memory: %d lanes at a time instead of %d, those in work begin again",
+                    slots,
+                    self.group.slots,
+                )
+                self._begin_again()
+            if self.run.queue.stopped:
+                return
+
+    def _begin_again(self) -> None:
+        """Puts the lanes in work back: their states are lost."""
+        self.pending.clear()
+        for lane_run in self.slots:
+            if lane_run is not None:
+                fresh = LaneRun(lane_run.lane, read=lane_run.read)
+                self.waiting.appendleft(fresh)
+        self.slots = []
+
+    def _train(self, slots: int) -> None:
+        run = self.run
+        self.slots = [None] * slots
+        self.lanes = Lanes(self.problem, self.group, run.devices, self.variant, slots)
+        if run.store:
+            run.store.begin(self.key)
+        start = time.perf_counter()
+        while True:
+            self._fill()
+            if not any(self.slots):
+                break
+            self._launch()
+            run.queue.is_ready(self.chunk.group)
+            while len(self.pending) > (0 if self._reads_now() else run.late):
+                self._record()
+            now = time.perf_counter()
+            self._share_time(now - start)
+            start = now
+            self._end_lanes()
+            if run.queue.stopped:
+                self._save()
+                return
+            if run.store and run.store.is_due(self.key):
+                self._save()
+            self._narrow()
+        self._drop_saves()
+
+    @property
+    def key(self) -> str:
+        """Name of a save: what it can be read back as depends on the number of slots."""
+        return f"{self.name}-{len(self.slots)}"
+
+    def _drop_saves(self, but: str = "") -> None:
+        for key in self.run.store.keys() if self.run.store else []:
+            if key.startswith(f"{self.name}-") and key != but:
+                self.run.store.drop(key)
+
+    def _fill(self) -> None:
+        entries = {}
+        for slot, taken in enumerate(self.slots):
+            if taken is None and self.waiting:
+                lane_run = self.waiting.popleft()
+                trial = self._last_trial(lane_run)
+                state, lane_run.state = lane_run.state, None
+                entries[slot] = trial, state or self.lanes.first_state(trial)
+                self.slots[slot] = lane_run
+        if entries:
+            self.lanes.put(entries)
+
+    def _last_trial(self, lane_run: LaneRun) -> Trial:
+        return self.problem.trials[lane_run.lane.trials[-1]]
+
+    def _launch(self) -> None:
+        active = np.zeros(len(self.slots), bool)
+        validate = np.zeros(len(self.slots), bool)
+        for slot, lane_run in enumerate(self.slots):
+            if lane_run is None:
+                continue
+            done = lane_run.stopped or lane_run.launched == lane_epochs(self.problem, lane_run.lane)
+            if not done:
+                lane_run.launched += 1
+                active[slot] = True
+                validate[slot] = lane_run.is_validated(
+                    self.problem, lane_run.launched, self.run.validation_freq
+                )
+        metrics = self.lanes.train_epoch(active, validate)
+        self.pending.append((list(self.slots), validate, metrics))
+
+    def _reads_now(self) -> bool:
+        """Whether a trial ends with the epoch just started: its weights must be read before the next."""
+        return any(
+            lane_run is not None and lane_run.launched >= lane_run.next_read(self.problem)
+            for lane_run in self.slots
+        )
+
+    def _record(self) -> None:
+        slots, validate, metrics = self.pending.popleft()
+        columns = [np.atleast_1d(column) for column in fetch(tuple(metrics))]
+        for slot, lane_run in enumerate(slots):
+            own = Metrics(*(column[slot] for column in columns))
+            if lane_run is None or not own.trained:
+                continue
+            lane_run.record(self.problem, own, bool(validate[slot]))
+            if self.run.progress:
+                self.run.progress.epoch(self._last_trial(lane_run).index)
+
+    def _share_time(self, seconds: float) -> None:
+        self.epoch_seconds = seconds
+        working = [lane_run for lane_run in self.slots if lane_run is not None]
+        for lane_run in working:
+            lane_run.seconds += seconds / len(working)
+
+    def _end_lanes(self) -> None:
+        """Ends the trials that are due and frees the slots of lanes that have none left."""
+        states: Any = None
+        for slot, lane_run in enumerate(self.slots):
+            while lane_run is not None and (
+                lane_run.stopped or lane_run.epochs >= lane_run.next_read(self.problem)
+            ):
+                trial = self.problem.trials[lane_run.lane.trials[lane_run.read]]
+                outcome = lane_run.outcome(self.problem, trial, self.run.validation_freq)
+                if outcome.failed is None and self.run.needs_weights(trial):
+                    states = states if states is not None else self.lanes.states()
+                    weights = self.lanes.own_weights(states, slot, trial)
+                    outcome.params, outcome.collections = weights
+                if self.run.keep_runs and not lane_run.stopped:
+                    states = states if states is not None else self.lanes.states()
+                    own = jax.tree.map(lambda leaf, slot=slot: leaf[slot], states)
+                    outcome.run = dataclasses.replace(lane_run, state=own)
+                lane_run.read += 1
+                if trial.index not in self.run.outcomes:
+                    self.run.finish(trial, outcome)
+                if lane_run.read == len(lane_run.lane.trials):
+                    self.slots[slot] = lane_run = None
+
+    def _save(self) -> None:
+        """Saves the lanes in work, so that they can go on after the process has died."""
+        if self.run.store is None or not any(self.slots):
+            return
+        while self.pending:
+            self._record()
+        meta = {
+            "lanes": [lane_run.to_meta() if lane_run else None for lane_run in self.slots],
+            "group": self.chunk.group,
+        }
+        self.run.store.save(self.key, self.lanes.states(), meta)
+        self._drop_saves(but=self.key)
+
+    def _narrow(self) -> None:
+        """Moves the last lanes into a smaller program where that saves more than it costs."""
+        mesh = self.run.devices.mesh
+        kept = [slot for slot, lane_run in enumerate(self.slots) if lane_run is not None]
+        if mesh is None or self.waiting or not kept or len(self.slots) <= mesh.size:
+            return
+        if 2 * len(kept) > len(self.slots):
+            return
+        left = max(
+            lane_epochs(self.problem, one.lane) - one.launched for one in self.slots if one
+        )
+        saved = left * self.epoch_seconds * (1 - len(kept) / len(self.slots))
+        if saved < 2 * programs.seconds_a_program():
+            return
+        while self.pending:
+            self._record()
+        self.lanes = self.lanes.narrowed(self.problem, self.group, self.variant, kept)
+        runs = [self.slots[slot] for slot in kept]
+        self.slots = runs + [None] * (self.lanes.slots - len(runs))
+        self._end_lanes()
 
 
 @contextlib.contextmanager
@@ -250,45 +307,83 @@ def execute(
     plan: Plan,
     problem: Problem,
     *,
-    on_finish: Callable[[Outcome], Any] | None = None,
+    on_finish: Callable[[Trial, Outcome], Any] | None = None,
+    needs_weights: Callable[[Trial], bool] = lambda trial: True,
     progress: Progress | None = None,
     validation_freq: int = 1,
+    store: Store | None = None,
+    begun: Mapping[int, LaneRun] | None = None,
+    keep_runs: bool = False,
 ) -> list[Outcome]:
     """Trains every trial of a plan.
 
-    A lane whose loss is no longer finite stops alone.
+    A lane whose loss is no longer finite stops alone. Where a program finds no memory for its lanes,
+    it is tried again with half as many. Ctrl-C saves the lanes in work and returns, with the trials
+    that have no result marked.
 
     Args:
       plan: made from ``problem``.
       problem: trials and data.
-      on_finish: called in a worker thread with each finished outcome, weights included; what it
-        returns is kept as ``scores`` and the weights are dropped. Without it they are kept.
+      on_finish: called in a worker thread with each finished trial and its outcome, weights
+        included; what it returns is kept as ``scores`` and the weights are dropped. Without it they
+        are kept.
+      needs_weights: whether a trial's weights are looked at; the others' are not fetched.
       progress: told what goes on.
       validation_freq: validate every so many epochs (Keras's name), and after the last.
+      store: where finished trials and lanes in work are saved; what it has is not done again.
+      begun: lanes to go on with, by their first trial's index.
+      keep_runs: whether outcomes keep their lane's state, to go on with.
 
     Returns:
       Outcomes in the order of the problem's trials.
     """
-    run = _Run(plan, problem, progress, validation_freq)
-    queue = _Queue(plan.chunks)
     outcomes: dict[int, Outcome] = {}
+    begun = dict(begun or {})
+    wanted = {trial.index for trial in problem.trials}
+    if store:
+        records = store.finished()
+        outcomes = {
+            index: Outcome.from_record(index, record)
+            for index, record in records.items()
+            if index in wanted
+        }
+        begun |= _saved_runs(plan, problem, store)
+        if progress:
+            for outcome in outcomes.values():
+                progress.finished(outcome)
+
+    def finish(trial: Trial, outcome: Outcome) -> None:
+        if on_finish:
+            outcome.scores = on_finish(trial, outcome)
+            outcome.params = outcome.collections = None
+        outcomes[trial.index] = outcome
+        if store:
+            store.add(trial.index, outcome.to_record())
+        if progress:
+            progress.finished(outcome)
+
+    queue = _Queue(plan.chunks)
+    run = _Run(
+        plan,
+        problem,
+        validation_freq,
+        needs_weights,
+        finish,
+        progress,
+        store,
+        keep_runs,
+        begun,
+        outcomes,
+        queue,
+    )
     names = ("jax_enable_x64", "jax_default_matmul_precision", "jax_numpy_rank_promotion")
     caller = {name: getattr(jax.config, name) for name in names}
 
     def work() -> None:
         with _settings_of(caller):
             while (chunk := queue.take()) is not None:
-                lanes = _Lanes(run, chunk)
+                _ChunkRun(run, chunk).train()
                 queue.is_ready(chunk.group)
-                for outcome in run.train(lanes, queue):
-                    if queue.stopped:
-                        return
-                    if on_finish:
-                        outcome.scores = on_finish(outcome)
-                        outcome.params = outcome.collections = None
-                    outcomes[outcome.trial] = outcome
-                    if progress:
-                        progress.finished(outcome)
 
     workers = max(1, min(plan.workers, len(plan.chunks)))
     with ThreadPoolExecutor(workers) as pool:
@@ -298,8 +393,39 @@ def execute(
                 future.add_done_callback(lambda done: queue.stop() if done.exception() else None)
             for future in futures:
                 future.result()
+        except KeyboardInterrupt:
+            # The workers leave after the epoch they are in; a second Ctrl-C does not wait for them.
+            queue.stop()
+            for future in futures:
+                future.result()
         except BaseException:
-            # Ctrl-C or an error: the other workers leave after the epoch they are in.
             queue.stop()
             raise
-    return [outcomes[index] for index in range(len(problem.trials))]
+    return [outcomes.get(trial.index) or _interrupted(trial) for trial in problem.trials]
+
+
+def _interrupted(trial: Trial) -> Outcome:
+    return Outcome(trial.index, {name: [] for name in CURVES}, failed=INTERRUPTED)
+
+
+def _saved_runs(plan: Plan, problem: Problem, store: Store) -> dict[int, LaneRun]:
+    """The lanes that were in work when the process died, by their first trial's index."""
+    runs: dict[int, LaneRun] = {}
+    for key in store.keys():
+        group = plan.groups[int(key.split("-")[1])]
+        trial = problem.trials[group.lanes[0].trials[0]]
+        x = problem.datasets[trial.variant].x
+        row = np.zeros((1, *x.shape[1:]), x.dtype)
+        like = programs.state_shape(group.structure, trial.network.hyperparameters, row)
+        found = store.load(key, lane_shapes(like, int(key.split("-")[-1])))
+        if found is None:
+            continue
+        states, meta = found
+        for slot, lane in enumerate(meta["lanes"]):
+            if lane is not None:
+                state = jax.tree.map(lambda leaf, slot=slot: leaf[slot], states)
+                first = problem.trials[lane["trials"][0]].index
+                found_run = LaneRun.from_meta(lane, state)
+                if first not in runs or runs[first].epochs < found_run.epochs:
+                    runs[first] = found_run
+    return runs

@@ -84,7 +84,7 @@ def save(folder: Path, arrays: Arrays) -> None:
     with _orbax() as ocp:
         if jax.process_count() > 1:  # there an Orbax save waits for all processes to join in
             raise RuntimeError("JAX runs over several processes")
-        older = _numbers(folder)
+        older = numbers(folder)
         path = folder / str(older[-1] + 1 if older else 0)
         folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -109,7 +109,7 @@ def load(folder: Path, like: Any, damaged: Callable[[str], None]) -> tuple[Any, 
     Raises:
       ValueError: the saved tree has another structure, shape or type.
     """
-    for number in reversed(_numbers(folder)):
+    for number in reversed(numbers(folder)):
         try:
             with _orbax() as ocp:
                 about, leaves = _from_arrays(ocp.load(folder / str(number)))
@@ -125,7 +125,7 @@ def load(folder: Path, like: Any, damaged: Callable[[str], None]) -> tuple[Any, 
 def drop(folder: Path) -> None:
     """Removes all saves."""
     with lock:
-        for number in _numbers(folder):
+        for number in numbers(folder):
             _remove(folder / str(number))
         with contextlib.suppress(OSError):
             folder.rmdir()
@@ -144,7 +144,7 @@ def one_line(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)[:200]
 
 
-def _numbers(folder: Path) -> list[int]:
+def numbers(folder: Path) -> list[int]:
     """The complete saves, oldest first."""
     try:
         return sorted(int(name) for name in os.listdir(folder) if name.isdecimal())

@@ -6,7 +6,9 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import numpy as np
+from sklearn.model_selection import train_test_split
 
 from jaxlstm.train.hyperparameters import Hyperparameters
 from jaxlstm.train.trial import Data, Rows, Structure
@@ -16,20 +18,42 @@ from jaxlstm.train.trial import Data, Rows, Structure
 class Network:
     """What an estimator's settings mean for one fit, whatever the rows."""
 
-    structure: Structure
+    structure: Structure  # at the network's own width, its batch a single micro-batch
     hyperparameters: Hyperparameters
     epochs: int
+    holds_out: float = 0.0  # share of the training rows to monitor on
+    keeps_best: bool = False  # whether it ends with the weights of its best epoch
+    counts_epochs: bool = False  # whether its schedule looks at how many epochs there will be
+    watches_validation: bool = False  # whether a metric of the validation rows steers it
+
+    @property
+    def batch_size(self) -> int:
+        """Rows of an optimizer step."""
+        return int(self.hyperparameters.batch_size)
+
+    @property
+    def run_key(self) -> Any:
+        """Equal for networks whose runs differ in nothing but where they end.
+
+        A schedule that looks at the total makes every number of epochs a run of its own.
+        """
+        numbers = self.hyperparameters
+        if not self.counts_epochs:
+            numbers = numbers._replace(epochs=np.zeros_like(numbers.epochs))
+        leaves = b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(numbers))
+        return self.structure, leaves, self.keeps_best
 
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """One fit: one lane of a program."""
+    """One fit; trials that differ in their epochs alone may share one lane of a program."""
 
     index: int
     cell: int  # which candidate of the search
     fold: int  # which split
     seed: int
     variant: int  # which version of the data set (a pipeline transforms it fold by fold)
+    rows: int  # which of the problem's row lists
     network: Network
     params: dict[str, Any]  # the candidate as the user wrote it
 
@@ -40,6 +64,31 @@ class Fold:
 
     train: np.ndarray
     validation: np.ndarray
+
+
+def hold_out(fold: Fold, labels: np.ndarray, fraction: float, seed: int) -> Fold:
+    """Takes a share of the training rows away for monitoring, stratified, as scikit-learn does.
+
+    Args:
+      fold: a split; its own validation rows are not looked at.
+      labels: of the whole data set.
+      fraction: share of ``fold.train``.
+      seed: of the draw.
+
+    Raises:
+      ValueError: too few rows to hold any out of each class.
+    """
+    try:
+        train, validation = train_test_split(
+            fold.train, test_size=fraction, random_state=seed, stratify=labels[fold.train]
+        )
+    except ValueError as error:
+        raise ValueError(
+            f"validation_fraction={fraction!r} of {len(fold.train)} training rows cannot be held out"
+            f" with every class in both parts: {error} Give more rows, another fraction, or 0 and"
+            " validation data of your own."
+        ) from error
+    return Fold(train, validation)
 
 
 def pad_rows(folds: Sequence[Fold], size: int) -> Rows:
@@ -70,5 +119,5 @@ class Problem:
     """Everything that a plan is made from: the trials and what they train on."""
 
     trials: Sequence[Trial]
-    folds: Sequence[Fold]
+    folds: Sequence[Fold]  # the splits, then those with rows held out
     datasets: Sequence[Data]  # one a variant

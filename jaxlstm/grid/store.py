@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import numpy as np
 
@@ -305,6 +305,26 @@ class Store:
                 saves.drop(self._folder_of(key))
         with self._lock:
             self._since.pop(key, None)
+
+    def keys(self) -> list[str]:
+        """Keys that something is saved of."""
+        folders = (self.folder / "states").glob("*")
+        return sorted(unquote(folder.name) for folder in folders if saves.numbers(folder))
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What `note` has kept."""
+        path = self.folder / "notes.json"
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    def note(self, name: str, value: Any) -> None:
+        """Keeps a decision that a search has to stay with when it goes on."""
+        content = json.dumps(self.notes | {name: value}).encode()
+        try:
+            _write_atomically(self.folder / "notes.json", content)
+        except OSError as error:
+            with self._lock:
+                self._fail("notes", "notes", error)
 
     def _folder_of(self, key: str) -> Path:
         name = quote(key, safe="").replace(".", "%2E")

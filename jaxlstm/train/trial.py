@@ -1,8 +1,8 @@
 """One trial as pure functions: state in, state out.
 
-Shapes: ``N`` rows of the data set, ``B`` batch size, ``C`` classes. Everything that a trial needs
-to go on is in its state, its random key included; the data set is shared and a trial holds row
-numbers.
+Shapes: ``N`` rows of the data set, ``B`` rows of a micro-batch, ``C`` classes. Everything that a
+trial needs to go on is in its state, its random key included; the data set is shared and a trial
+holds row numbers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxlstm.train import objective, optimizers, schedules
+from jaxlstm.nn.layers import BATCH, FIRST_ROW
+from jaxlstm.train import objective, optimizers, schedules, stopping
 from jaxlstm.train.hyperparameters import Hyperparameters
 
 Array = jax.Array
@@ -31,7 +32,7 @@ class Structure:
     """What shapes a program: trials of equal structure share it. Hashable."""
 
     module: nn.Module  # its traced fields hold placeholders
-    batch_size: int
+    micro_batch: int  # rows of a forward and backward pass
     traced_fields: tuple[str, ...] = ()
 
 
@@ -51,19 +52,27 @@ class Rows(NamedTuple):
     n_validation: Any  # shape=(), dtype=int32
 
 
+class Weights(NamedTuple):
+    """What a network is made of."""
+
+    params: Any
+    collections: Any  # its other variables, such as batch statistics
+
+
 class State(NamedTuple):
     """State of a trial between epochs."""
 
-    params: Any
-    collections: Any  # the network's other variables, such as batch statistics
+    weights: Weights
+    best: Weights  # those of the best epoch so far
     slots: optimizers.Slots
     step: Array  # shape=(), dtype=int32, optimizer steps done
     epoch: Array  # shape=(), dtype=int32, epochs done
+    stopping: stopping.Stopping
     key: Array  # shape=(), the trial's own random key
 
 
 class Metrics(NamedTuple):
-    """Sums over the rows of one epoch, shape=() each; the host divides, in float64."""
+    """What one epoch gave, shape=() each: sums over its rows, which the host divides in float64."""
 
     train_loss: Array
     train_correct: Array
@@ -71,6 +80,9 @@ class Metrics(NamedTuple):
     validation_correct: Array
     penalty: Array  # the L2 term at the end of the epoch
     learning_rate: Array  # at the last step
+    trained: Array  # dtype=bool, False for an epoch that a stopped trial sat out
+    improved: Array  # dtype=bool, whether the weights of this epoch are the best so far
+    stopped: Array  # dtype=bool, whether it trains no further
 
 
 def mode_argument(module: nn.Module, train: bool) -> dict[str, Any]:
@@ -82,11 +94,40 @@ def mode_argument(module: nn.Module, train: bool) -> dict[str, Any]:
     return {"deterministic": not train} if "deterministic" in names else {}
 
 
-def init(structure: Structure, x: Array, key: Array) -> State:
+def init_weights(structure: Structure, x: Array, key: Array) -> Weights:
+    """Draws a network's first weights; see `init`."""
+    module = structure.module
+    variables = dict(
+        module.init({"params": key, "dropout": key}, x, **mode_argument(module, train=False))
+    )
+    dtype = jnp.result_type(x, float)
+    variables = jax.tree.map(
+        lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf,
+        variables,
+    )
+    return Weights(variables.pop("params", {}), variables)
+
+
+def begin(weights: Weights, hyperparameters: Hyperparameters, dtype: Any, key: Array) -> State:
+    """State before the first epoch, of a trial with these weights."""
+    zero = jnp.zeros((), jnp.int32)
+    return State(
+        weights,
+        weights,
+        optimizers.init(weights.params, hyperparameters),
+        zero,
+        zero,
+        stopping.init(hyperparameters, dtype),
+        key,
+    )
+
+
+def init(structure: Structure, hyperparameters: Hyperparameters, x: Array, key: Array) -> State:
     """Draws a trial's first state.
 
     Args:
-      structure: network and batch size.
+      structure: the network.
+      hyperparameters: the trial's traced numbers.
       x: one row of the data set, ``[1, ...]``; only shape and type matter. The state is of its
         type, whatever type the network draws its weights in.
       key: the trial's random key.
@@ -95,37 +136,35 @@ def init(structure: Structure, x: Array, key: Array) -> State:
       The state before the first epoch.
     """
     init_key, key = jax.random.split(key)
-    module = structure.module
-    variables = dict(
-        module.init(
-            {"params": init_key, "dropout": init_key}, x, **mode_argument(module, train=False)
-        )
-    )
-    dtype = jnp.result_type(x, float)
-    variables = jax.tree.map(
-        lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf,
-        variables,
-    )
-    params = variables.pop("params", {})
-    zero = jnp.zeros((), jnp.int32)
-    return State(params, variables, optimizers.init(params), zero, zero, key)
+    weights = init_weights(structure, x, init_key)
+    return begin(weights, hyperparameters, jnp.result_type(x, float), key)
 
 
 def apply(
-    structure: Structure, fields: Any, params: Any, collections: Any, x: Array, key: Any = None
+    structure: Structure,
+    fields: Any,
+    weights: Weights,
+    x: Array,
+    key: Any = None,
+    first_row: Array | int = 0,
 ) -> tuple[Array, Any]:
-    """Logits ``[B, C]`` and the updated collections; in training mode when given a key."""
+    """Logits ``[B, C]`` and the updated collections; in training mode when given a key.
+
+    ``first_row`` is the place in its batch of the first row of ``x``: dropout draws by it, so that
+    a batch gets the same masks in however many pieces it comes.
+    """
     module = structure.module.clone(**{name: fields[name] for name in structure.traced_fields})
-    variables = {"params": params, **collections}
+    variables = {"params": weights.params, **weights.collections}
     if key is None:
         logits: Any = module.apply(variables, x, **mode_argument(module, train=False))
-        return logits, collections
+        return logits, weights.collections
+    variables[BATCH] = {FIRST_ROW: jnp.asarray(first_row, jnp.int32)}
     logits, collections = module.apply(
         variables,
         x,
         **mode_argument(module, train=True),
         rngs={"dropout": key},
-        mutable=list(collections),
+        mutable=list(weights.collections),
     )
     return logits, dict(collections)
 
@@ -137,37 +176,140 @@ def _shuffle(key: Array, rows: Array, count: Array) -> Array:
     return lax.sort((is_padding, bits, rows), num_keys=2)[2]
 
 
-def _batch(rows: Array, count: Array, index: Array, size: int) -> tuple[Array, Array]:
-    """Row numbers ``[size]`` of a batch, and which are its own; real rows fill up the last one."""
-    position = index * size + jnp.arange(size)
-    return rows[position % jnp.maximum(count, 1)], position < count
+def _take(rows: Array, count: Array, start: Array, end: Array, size: int) -> tuple[Array, Array]:
+    """Row numbers ``[size]`` from ``start`` on, and which lie before ``end``; others fill up."""
+    position = start + jnp.arange(size)
+    return rows[position % jnp.maximum(count, 1)], position < end
 
 
 def evaluate(
     structure: Structure,
-    state: State,
+    weights: Weights,
     hyperparameters: Hyperparameters,
     data: Data,
     rows: Array,
     count: Array,
 ) -> tuple[Array, Array]:
-    """Evaluates a trial on the first ``count`` of ``rows [N]``.
+    """Evaluates weights on the first ``count`` of ``rows [N]``.
 
     Returns:
       The summed cross-entropy (without L2 and class weights) and the number of correct rows.
     """
 
     def body(index: Array, totals: tuple[Array, Array]) -> tuple[Array, Array]:
-        row, valid = _batch(rows, count, index, EVALUATION_BATCH)
+        row, valid = _take(rows, count, index * EVALUATION_BATCH, count, EVALUATION_BATCH)
         labels = data.y[row]
-        logits, _ = apply(
-            structure, hyperparameters.fields, state.params, state.collections, data.x[row]
-        )
-        loss = jnp.sum(jnp.where(valid, objective.cross_entropy(logits, labels), 0))
+        logits, _ = apply(structure, hyperparameters.fields, weights, data.x[row])
+        loss = objective.cross_entropy(logits, labels, hyperparameters.label_smoothing)
+        loss = jnp.sum(jnp.where(valid, loss, 0))
         return totals[0] + loss, totals[1] + objective.count_correct(logits, labels, valid)
 
     start = jnp.zeros((), data.x.dtype), jnp.zeros((), jnp.int32)
     return lax.fori_loop(0, -(-count // EVALUATION_BATCH), body, start)
+
+
+class _Walk(NamedTuple):
+    """What one micro-batch hands to the next."""
+
+    weights: Weights
+    slots: optimizers.Slots
+    step: Array
+    grads: Any  # of the batch so far
+    batch_loss: Array  # of the batch so far
+    loss: Array  # of the epoch so far, as is what follows
+    correct: Array
+    rate: Array
+
+
+def _train_rows(
+    structure: Structure,
+    state: State,
+    hyperparameters: Hyperparameters,
+    data: Data,
+    rows: Rows,
+    active: Array,
+) -> _Walk:
+    """One pass over the training rows.
+
+    A batch is walked in micro-batches, a common size for trials of any batch size. The loss is a sum
+    over rows divided by the rows of the batch, so the gradients of its micro-batches add up to
+    exactly the gradient of the batch; the L2 term joins them before the step.
+    """
+    size = structure.micro_batch
+    dtype = data.x.dtype
+    h = hyperparameters
+    shuffle_key, dropout_key = jax.random.split(jax.random.fold_in(state.key, state.epoch))
+    order = _shuffle(shuffle_key, rows.train, rows.n_train)
+    batches = -(-rows.n_train // h.batch_size)
+    parts = -(-h.batch_size // size)  # micro-batches of a batch
+    last_rows = rows.n_train - (batches - 1) * h.batch_size
+    walks = (batches - 1) * parts + -(-last_rows // size)
+
+    def body(index: Array, walk: _Walk) -> _Walk:
+        batch, part = index // parts, index % parts
+        first = batch * h.batch_size
+        start = first + part * size
+        end = jnp.minimum(first + h.batch_size, rows.n_train)
+        row, valid = _take(order, rows.n_train, start, end, size)
+        x, labels = data.x[row], data.y[row]
+        batch_rows = (end - first).astype(dtype)
+
+        def loss_fn(params: Any) -> Any:
+            logits, updated = apply(
+                structure,
+                h.fields,
+                walk.weights._replace(params=params),
+                x,
+                jax.random.fold_in(dropout_key, batch),
+                part * size,
+            )
+            loss = objective.loss_sum(logits, labels, valid, h.class_weight, h.label_smoothing)
+            return loss / batch_rows, (logits, updated)
+
+        value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
+        (loss, (logits, updated)), grads = value_and_grad(walk.weights.params)
+        is_first = part == 0
+        grads = jax.tree.map(lambda a, g: jnp.where(is_first, g, a + g), walk.grads, grads)
+        loss = jnp.where(is_first, loss, walk.batch_loss + loss)
+        correct = walk.correct + objective.count_correct(logits, labels, valid)
+        walk = walk._replace(
+            weights=walk.weights._replace(collections=updated),
+            grads=grads,
+            batch_loss=loss,
+            correct=correct,
+        )
+
+        def update(walk: _Walk) -> _Walk:
+            params = walk.weights.params
+            rate = schedules.learning_rate(
+                h, walk.step.astype(dtype) / batches, state.stopping.plateau_rate
+            ).astype(dtype)
+            total = objective.add_l2_gradient(walk.grads, params, h.l2)
+            loss = walk.batch_loss + objective.l2_penalty(params, h.l2)
+            params, slots = optimizers.update(h, walk.slots, total, params, rate, walk.step)
+            return walk._replace(
+                weights=walk.weights._replace(params=params),
+                slots=slots,
+                step=walk.step + 1,
+                loss=walk.loss + loss * batch_rows,
+                rate=rate,
+            )
+
+        return lax.cond(start + size >= end, update, lambda walk: walk, walk)
+
+    zero = jnp.zeros((), dtype)
+    walk = _Walk(
+        weights=state.weights,
+        slots=state.slots,
+        step=state.step,
+        grads=jax.tree.map(jnp.zeros_like, state.weights.params),
+        batch_loss=zero,
+        loss=zero,
+        correct=jnp.zeros((), jnp.int32),
+        rate=zero,
+    )
+    # A traced trip count: a lane walks its own batches only, and a stopped one none.
+    return lax.fori_loop(0, jnp.where(active, walks, 0), body, walk)
 
 
 def train_epoch(
@@ -177,6 +319,7 @@ def train_epoch(
     data: Data,
     rows: Rows,
     active: Array,
+    validate: Array,
 ) -> tuple[State, Metrics]:
     """Trains for one epoch over the shuffled training rows, then evaluates on the validation rows.
 
@@ -184,70 +327,60 @@ def train_epoch(
     training are running ones, taken before each step with dropout on, as Keras reports them.
 
     Args:
-      structure: network and batch size.
+      structure: network and micro-batch size.
       state: the trial's state; the data's type is the type it computes in.
       hyperparameters: the trial's traced numbers.
       data: the data set.
       rows: the trial's rows.
-      active: whether the trial still trains, shape ``()``; if not, its state stays as it is.
+      active: whether the trial still trains, shape ``()``; if not, or if it has stopped by itself,
+        its state stays as it is.
+      validate: whether to evaluate on the validation rows, shape ``()``.
 
     Returns:
-      The new state, and the epoch's sums.
+      The new state, and what the epoch gave.
     """
-    size = structure.batch_size
-    key = jax.random.fold_in(state.key, state.epoch)
-    shuffle_key, dropout_key = jax.random.split(key)
-    order = _shuffle(shuffle_key, rows.train, rows.n_train)
-    steps = -(-rows.n_train // size)
-    dtype = data.x.dtype
-
-    def body(index: Array, carry: Any) -> Any:
-        params, collections, slots, step, loss_sum, correct, _ = carry
-        row, valid = _batch(order, rows.n_train, index, size)
-        x, labels = data.x[row], data.y[row]
-
-        def loss_fn(params: Any) -> Any:
-            logits, updated = apply(
-                structure,
-                hyperparameters.fields,
-                params,
-                collections,
-                x,
-                jax.random.fold_in(dropout_key, index),
-            )
-            loss = objective.batch_loss(logits, labels, valid, hyperparameters.class_weight)
-            loss = loss + objective.l2_penalty(params, hyperparameters.l2)
-            return loss, (logits, updated)
-
-        (loss, (logits, updated)), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
-        rate = schedules.learning_rate(hyperparameters, step.astype(dtype) / steps).astype(dtype)
-        params, slots = optimizers.update(hyperparameters, slots, grads, params, rate, step)
-        loss_sum = loss_sum + loss * jnp.sum(valid)
-        correct = correct + objective.count_correct(logits, labels, valid)
-        return params, updated, slots, step + 1, loss_sum, correct, rate
-
-    zero = jnp.zeros((), dtype)
-    carry = (
-        state.params,
-        state.collections,
-        state.slots,
-        state.step,
-        zero,
-        jnp.zeros((), jnp.int32),
-        zero,
-    )
-    # A traced trip count: a lane walks its own batches only, and a stopped one none.
-    params, collections, slots, step, loss_sum, correct, rate = lax.fori_loop(
-        0, jnp.where(active, steps, 0), body, carry
-    )
-    state = State(params, collections, slots, step, state.epoch + active, state.key)
+    active = active & ~state.stopping.stopped
+    walk = _train_rows(structure, state, hyperparameters, data, rows, active)
+    weights = walk.weights
+    n_validation = jnp.where(validate, rows.n_validation, 0)
     validation_loss, validation_correct = evaluate(
         structure,
-        state,
+        weights,
         hyperparameters,
         data,
         rows.validation,
-        jnp.where(active, rows.n_validation, 0),
+        jnp.where(active, n_validation, 0),
     )
-    penalty = objective.l2_penalty(params, hyperparameters.l2)
-    return state, Metrics(loss_sum, correct, validation_loss, validation_correct, penalty, rate)
+    penalty = objective.l2_penalty(weights.params, hyperparameters.l2)
+    dtype = data.x.dtype
+    trained, validated = (jnp.maximum(n, 1).astype(dtype) for n in (rows.n_train, n_validation))
+    watched = jnp.stack(
+        [
+            walk.loss / trained,
+            walk.correct / trained,
+            validation_loss / validated + penalty,
+            validation_correct / validated,
+        ]
+    ).astype(dtype)
+    after = stopping.update(
+        hyperparameters, state.stopping, watched, state.epoch, n_validation > 0
+    )
+    # A diverged trial has nothing to gain from further epochs.
+    after = after._replace(stopped=after.stopped | ~jnp.isfinite(walk.loss))
+    after = jax.tree.map(lambda new, old: jnp.where(active, new, old), after, state.stopping)
+    improved = after.improved & active
+    best = jax.tree.map(lambda new, old: jnp.where(improved, new, old), weights, state.best)
+    state = State(
+        weights, best, walk.slots, walk.step, state.epoch + active, after, state.key
+    )
+    return state, Metrics(
+        walk.loss,
+        walk.correct,
+        validation_loss,
+        validation_correct,
+        penalty,
+        walk.rate,
+        active,
+        improved,
+        after.stopped,
+    )

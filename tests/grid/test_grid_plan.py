@@ -22,7 +22,6 @@ from jaxlstm.grid.plan import (
 )
 from jaxlstm.grid.progress import LiveProgress
 from jaxlstm.grid.run import CURVES, _Queue, execute
-from jaxlstm.grid.search import _Prepared
 from jaxlstm.grid.space import Fold, pad_rows
 
 
@@ -73,7 +72,7 @@ def test_plan_says_what_will_run(data: Any, classifier: Any) -> None:
 def test_longest_trials_start_first(data: Any, classifier: Any) -> None:
     X, y = data
     search = GridSearch(classifier, {"units": [4, 8], "epochs": [3, 1, 9]}, cv=2)
-    problem = _Prepared(search, X, y, None).problem
+    problem = search._problem(search._prepare(X, y, None))
     plan = make_plan(problem, measure=False)
     costs = [trial_cost(problem, chunk.trials[0]) for chunk in plan.chunks]
     assert costs == sorted(costs, reverse=True)
@@ -85,7 +84,7 @@ def test_memory_caps_the_lanes_of_a_program(data: Any, classifier: Any, x64: Non
     X, y = data
     grid = {"dropout": [0.0, 0.2, 0.4], "l2": [0.0, 0.1], "epochs": [1, 2]}
     search = GridSearch(classifier, grid, cv=3, random_state=0)
-    problem = _Prepared(search, X.astype(float), y, None).problem
+    problem = search._problem(search._prepare(X.astype(float), y, None))
     free = make_plan(problem, layout="vmap")
     assert [len(chunk.trials) for chunk in free.chunks] == [36]
     limit = free.data_bytes + free.groups[0].bytes // 2
@@ -255,7 +254,7 @@ class Watch:
 def test_progress_is_told_every_epoch_and_fit(layout: str, data: Any, classifier: Any) -> None:
     X, y = data
     search = GridSearch(classifier, {"epochs": [1, 2, 3]}, cv=3)
-    problem = _Prepared(search, X, y, None).problem
+    problem = search._problem(search._prepare(X, y, None))
     watch = Watch()
     outcomes = execute(make_plan(problem, layout=layout, n_jobs=2), problem, progress=watch)
     assert [outcome.trial for outcome in outcomes] == list(range(9))
@@ -268,7 +267,7 @@ def test_progress_is_told_every_epoch_and_fit(layout: str, data: Any, classifier
 def test_weights_are_dropped_once_a_lane_is_scored(data: Any, classifier: Any) -> None:
     X, y = data
     search = GridSearch(classifier, {"dropout": [0.0, 0.2]}, cv=2)
-    problem = _Prepared(search, X, y, None).problem
+    problem = search._problem(search._prepare(X, y, None))
     plan = make_plan(problem, measure=False)
     kept = execute(plan, problem)
     assert all(outcome.params is not None for outcome in kept)
@@ -284,7 +283,7 @@ def test_weights_are_dropped_once_a_lane_is_scored(data: Any, classifier: Any) -
 def test_an_error_in_a_worker_ends_the_run(data: Any, classifier: Any) -> None:
     X, y = data
     search = GridSearch(classifier, {"l2": [0.0, 0.1, 0.2], "epochs": [50]}, cv=3)
-    problem = _Prepared(search, X, y, None).problem
+    problem = search._problem(search._prepare(X, y, None))
     watch = Watch(stop_after=5)
     with pytest.raises(RuntimeError, match="the display broke"):
         execute(make_plan(problem, n_jobs=2), problem, progress=watch)
@@ -300,7 +299,7 @@ def test_display_counts_to_the_end(layout: str, data: Any, classifier: Any) -> N
 
     X, y = data
     grid = [{"epochs": [2, 3]}, {"optimizer": ["sgd"], "learning_rate": [1e30], "epochs": [4]}]
-    problem = _Prepared(GridSearch(classifier, grid, cv=3), X, y, None).problem
+    problem = _problem_of(GridSearch(classifier, grid, cv=3), X, y)
     plan = make_plan(problem, layout=layout, n_jobs=2)
     text = io.StringIO()
     with LiveProgress(plan, problem, Console(file=text, width=160)) as progress:

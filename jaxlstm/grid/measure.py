@@ -1,0 +1,133 @@
+"""What a compiled program takes: bytes, and seconds of a micro-batch."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxlstm.grid import programs
+from jaxlstm.grid.space import Problem, Trial, pad_rows
+from jaxlstm.train.trial import Data, Rows, Structure
+
+
+def tree_bytes(tree: Any) -> int:
+    """Bytes of all arrays of a tree."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def _shapes(tree: Any, *lead: int) -> Any:
+    def shape(leaf: Any) -> Any:
+        dtype = getattr(leaf, "dtype", None)
+        dtype = dtype if dtype is not None else jnp.result_type(leaf)
+        return jax.ShapeDtypeStruct((*lead, *np.shape(leaf)), dtype)
+
+    return jax.tree.map(shape, tree)
+
+
+def lane_shapes(tree: Any, slots: int) -> Any:
+    """Shapes of a tree's leaves with a leading lane axis."""
+    return _shapes(tree, slots)
+
+
+def state_bytes(problem: Problem, trial: Trial, structure: Structure) -> int:
+    """Bytes of one lane's state."""
+    x = problem.datasets[trial.variant].x
+    row = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
+    state = programs.state_shape(structure, _shapes(trial.network.hyperparameters), row)
+    arrays = state._replace(key=jax.ShapeDtypeStruct((2,), jnp.uint32))
+    return tree_bytes(arrays)
+
+
+def program_for(
+    problem: Problem, trial: Trial, structure: Structure, layout: str, slots: int, mesh: Any
+) -> tuple[Any, Any]:
+    """The training program of a group, compiled, and the shapes of its arguments.
+
+    Args:
+      problem: its data and row lists.
+      trial: one of the group.
+      structure: the group's.
+      layout: see `programs.train_program`.
+      slots: lanes of the program.
+      mesh: devices of the program, for "vmap".
+    """
+    data = _shapes(problem.datasets[trial.variant])
+    numbers = _shapes(trial.network.hyperparameters)
+    row = jax.ShapeDtypeStruct((1, *data.x.shape[1:]), data.x.dtype)
+    state = programs.state_shape(structure, numbers, row)
+    tables = _shapes(pad_rows(problem.folds, len(problem.datasets[0].y)))
+    flag = jax.ShapeDtypeStruct((), bool)
+    if layout == "loop":
+        rows = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), tables)
+        args: Any = (state, numbers, data, rows, flag, flag)
+    else:
+        state, numbers, flag = _shapes((state, numbers, flag), slots)
+        fold = jax.ShapeDtypeStruct((slots,), jnp.int32)
+        args = (state, numbers, data, tables, flag, flag, fold)
+    return programs.train_program(structure, layout, args, mesh), args
+
+
+def program_bytes(program: Any, data: Data) -> int:
+    """Bytes that a running program holds beside the data set; 0 where XLA does not say."""
+    memory = program.memory_analysis()
+    if memory is None:
+        return 0
+    total = (
+        memory.argument_size_in_bytes
+        + memory.output_size_in_bytes
+        + memory.temp_size_in_bytes
+        - memory.alias_size_in_bytes
+    )
+    return max(0, total - tree_bytes(data))
+
+
+def micro_batch_seconds(
+    program: Any, args: Any, structure: Structure, layout: str, mesh: Any
+) -> float:
+    """Seconds of a micro-batch of all the program's lanes, its share of an optimizer step included.
+
+    The number of training rows is traced, so the program itself is run, on weights and rows of
+    zeros, for a few micro-batches; the difference of two lengths leaves the rest of an epoch out.
+    """
+    size = structure.micro_batch
+
+    def zeros(leaf: Any) -> Any:
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            key = programs.random_key(0)
+            return jnp.broadcast_to(key, leaf.shape)
+        return np.zeros(leaf.shape, leaf.dtype)
+
+    def place(tree: Any, is_lanes: bool) -> Any:
+        if mesh is None:
+            return jax.device_put(tree)
+        return programs.on_lanes(mesh, tree) if is_lanes else programs.on_all(mesh, tree)
+
+    _, numbers, data, rows, *rest = jax.tree.map(zeros, args)
+    numbers = numbers._replace(
+        batch_size=np.full_like(numbers.batch_size, size), decay_epochs=numbers.decay_epochs + 1
+    )
+    numbers = place(numbers, True)
+    data = Data(*place(data, False))
+    on = place(np.ones_like(rest[0]), True)
+    off = place(np.zeros_like(rest[1]), True)
+    fold = [place(one, True) for one in rest[2:]]
+
+    def run(walks: int) -> float:
+        state = place(jax.tree.map(zeros, args[0]), True)
+        some = rows._replace(n_train=np.full_like(rows.n_train, walks * size))
+        table = Rows(*place(some, False))
+        start = time.perf_counter()
+        jax.block_until_ready(program(state, numbers, data, table, on, off, *fold))
+        return time.perf_counter() - start
+
+    first = run(1)
+    few = min(run(1), run(1)) if first < 1 else first
+    if few > 1:
+        return few
+    many = min(run(5), run(5))
+    return max(0.0, many - few) / 4
+

@@ -1,0 +1,168 @@
+"""What comes of a trial, and the curve of the lane that it is read from."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Protocol
+
+import numpy as np
+
+from jaxlstm.grid.groups import Lane
+from jaxlstm.grid.space import Problem, Trial
+from jaxlstm.train.trial import Metrics, State
+
+#: The columns of a trial's curve, one value an epoch.
+CURVES = (
+    "learning_rate",
+    "train_loss",
+    "train_accuracy",
+    "val_loss",
+    "val_accuracy",
+)
+
+#: Why a trial has no result when the user broke the run off.
+INTERRUPTED = "interrupted"
+
+
+@dataclasses.dataclass
+class Outcome:
+    """What came of one trial."""
+
+    trial: int
+    curves: dict[str, list[float]]
+    params: Any = None
+    collections: Any = None
+    fit_seconds: float = 0.0  # its share of the lanes' training time
+    failed: str | None = None  # why it has no result
+    scores: Any = None  # what `on_finish` returned
+    last: int = -1  # place in the curves of the epoch whose weights it ended with
+    stopped_early: bool = False
+    run: Any = None  # the lane's `LaneRun`, where it is to go on later
+
+    @property
+    def epochs(self) -> int:
+        """Epochs trained."""
+        return len(self.curves["train_loss"])
+
+    @property
+    def status(self) -> str:
+        """ "ok", "stopped early", "interrupted" or "failed"."""
+        if self.failed:
+            return self.failed if self.failed == INTERRUPTED else "failed"
+        return "stopped early" if self.stopped_early else "ok"
+
+    def to_record(self) -> dict[str, Any]:
+        """Everything but the weights, as plain data."""
+        return {
+            "curves": self.curves,
+            "fit_seconds": self.fit_seconds,
+            "failed": self.failed,
+            "scores": self.scores,
+            "last": self.last,
+            "stopped_early": self.stopped_early,
+        }
+
+    @classmethod
+    def from_record(cls, trial: int, record: dict[str, Any]) -> Outcome:
+        """The reverse of `to_record`."""
+        return cls(trial, **record)
+
+
+class Progress(Protocol):
+    """What a run tells while it goes on; called from worker threads."""
+
+    def epoch(self, trial: int) -> None:
+        """A trial has trained one more epoch."""
+
+    def finished(self, outcome: Outcome) -> None:
+        """A trial is done, scores included."""
+
+
+@dataclasses.dataclass
+class LaneRun:
+    """A lane on its way: what the host knows of it."""
+
+    lane: Lane
+    curves: dict[str, list[float]] = dataclasses.field(
+        default_factory=lambda: {name: [] for name in CURVES}
+    )
+    seconds: float = 0.0
+    best: int = -1  # place in the curves of the best epoch so far
+    launched: int = 0  # epochs started, of which the host may not have seen the last
+    read: int = 0  # trials of the lane that are done
+    stopped: bool = False
+    failed: str | None = None
+    state: State | None = None  # to go on from; None: from the beginning
+
+    @property
+    def epochs(self) -> int:
+        """Epochs that the host has seen."""
+        return len(self.curves["train_loss"])
+
+    def next_read(self, problem: Problem) -> int:
+        """Epochs after which the next of the lane's trials ends."""
+        return problem.trials[self.lane.trials[self.read]].network.epochs
+
+    def is_validated(self, problem: Problem, epoch: int, validation_freq: int) -> bool:
+        """Whether it is validated after this epoch; a trial's score comes from its last one."""
+        return epoch % validation_freq == 0 or any(
+            problem.trials[place].network.epochs == epoch for place in self.lane.trials
+        )
+
+    def record(self, problem: Problem, metrics: Metrics, validated: bool) -> None:
+        """Adds one epoch; ``metrics`` are this lane's numbers."""
+        fold = problem.folds[problem.trials[self.lane.trials[0]].rows]
+        rows, val_rows = len(fold.train), len(fold.validation) if validated else 0
+        loss, penalty = float(metrics.train_loss), float(metrics.penalty)
+        val_loss = float(metrics.validation_loss) if val_rows else 0.0
+        values = (
+            float(metrics.learning_rate),
+            loss / rows,
+            float(metrics.train_correct) / rows,
+            val_loss / val_rows + penalty if val_rows else np.nan,
+            float(metrics.validation_correct) / val_rows if val_rows else np.nan,
+        )
+        if metrics.improved:
+            self.best = self.epochs
+        for name, value in zip(CURVES, values, strict=True):
+            self.curves[name].append(value)
+        if not np.isfinite([loss, penalty, val_loss]).all():
+            self.failed = f"the loss is not finite after epoch {self.epochs - 1}"
+        self.stopped = bool(metrics.stopped) or self.failed is not None
+
+    def outcome(self, problem: Problem, trial: Trial, validation_freq: int) -> Outcome:
+        """What comes of a trial that ends here."""
+        curves = {name: list(values) for name, values in self.curves.items()}
+        for name in ("val_loss", "val_accuracy"):
+            for place in range(len(curves[name])):
+                # Evaluated for another trial of the lane.
+                if (place + 1) % validation_freq and place + 1 != trial.network.epochs:
+                    curves[name][place] = np.nan
+        keeps_best = trial.network.keeps_best and self.best >= 0
+        return Outcome(
+            trial.index,
+            curves,
+            fit_seconds=self.seconds,
+            failed=self.failed,
+            last=self.best if keeps_best else self.epochs - 1,
+            stopped_early=self.stopped and not self.failed and self.epochs < trial.network.epochs,
+        )
+
+    def to_meta(self) -> dict[str, Any]:
+        """Everything but the state, as plain data."""
+        return {
+            "trials": list(self.lane.trials),
+            "curves": self.curves,
+            "seconds": self.seconds,
+            "best": self.best,
+            "read": self.read,
+        }
+
+    @classmethod
+    def from_meta(cls, meta: dict[str, Any], state: State) -> LaneRun:
+        """The reverse of `to_meta`."""
+        run = cls(
+            Lane(tuple(meta["trials"])), meta["curves"], meta["seconds"], meta["best"], state=state
+        )
+        run.read, run.launched = meta["read"], run.epochs
+        return run
