@@ -10,8 +10,8 @@ width, and random masks that do not depend on how many units follow (`layers.dro
 
 A network that can be padded has two members; a network of your own may have them, too:
 
-- ``paddable``: a property, a dict of those of its fields that hold widths, each with a tuple of
-  integers; empty where padding would not be exact;
+- ``paddable``: a property, a dict of those of its fields that hold widths, each with an integer or a
+  tuple of integers; empty where padding would not be exact;
 - ``parameter_blocks(x_shape)``: a dict like its parameters that has, for each axis of each of them,
   the widths of the blocks that lie on each other along it: ``((3,), (8, 8, 8, 8))`` for the kernel
   of an LSTM of 8 units over 3 features. `layers` has it of each layer.
@@ -20,6 +20,7 @@ A network that can be padded has two members; a network of your own may have the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 import flax.linen as nn
@@ -32,16 +33,18 @@ Widths = tuple[int, ...]
 Axes = tuple[Widths, ...]  # of one parameter: the blocks along each axis
 
 
-def _fields(module: nn.Module) -> dict[str, Widths]:
+def _fields(module: nn.Module) -> dict[str, int | Widths]:
     if not hasattr(type(module), "paddable") or not hasattr(type(module), "parameter_blocks"):
         return {}
     fields: dict[str, Any] = module.paddable  # type: ignore[attr-defined]
-    return {name: tuple(widths) for name, widths in fields.items()}
+    return {
+        name: held if isinstance(held, Integral) else tuple(held) for name, held in fields.items()
+    }
 
 
 def width_of(module: nn.Module) -> Widths | None:
     """The widths of a network that may be padded, in one tuple; None if none may."""
-    return tuple(width for widths in _fields(module).values() for width in widths) or None
+    return tuple(jax.tree.leaves(list(_fields(module).values()))) or None
 
 
 def widened(module: nn.Module, widths: Sequence[int]) -> nn.Module:
@@ -51,21 +54,25 @@ def widened(module: nn.Module, widths: Sequence[int]) -> nn.Module:
       ValueError: another number of widths.
     """
     fields = _fields(module)
-    wanted = sum(map(len, fields.values()))
+    wanted = len(width_of(module) or ())
     if len(widths) != wanted:
         raise ValueError(
             f"widths must be the {wanted} of {', '.join(fields) or type(module).__name__},"
             f" got {widths!r}."
         )
     rest = iter(widths)
-    return module.clone(**{name: tuple(next(rest) for _ in held) for name, held in fields.items()})
+    # One by one: JAX would take a dict's names in the order of the alphabet.
+    return module.clone(
+        **{name: jax.tree.map(lambda _: next(rest), held) for name, held in fields.items()}
+    )
 
 
 def can_share(a: nn.Module, b: nn.Module) -> bool:
     """Whether two networks differ in widths alone that may be padded."""
     ours, theirs = _fields(a), _fields(b)
-    lengths = [{name: len(widths) for name, widths in fields.items()} for fields in (ours, theirs)]
-    if type(a) is not type(b) or not ours or lengths[0] != lengths[1]:
+    if type(a) is not type(b) or not ours:
+        return False
+    if jax.tree.structure(ours) != jax.tree.structure(theirs):
         return False
     same: dict[str, Any] = ours
     return bool(a.clone(**same) == b.clone(**same))
