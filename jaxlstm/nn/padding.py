@@ -36,9 +36,10 @@ Axes = tuple[Widths, ...]  # of one parameter: the blocks along each axis
 def _fields(module: nn.Module) -> dict[str, int | Widths]:
     if not hasattr(type(module), "paddable") or not hasattr(type(module), "parameter_blocks"):
         return {}
-    fields: dict[str, Any] = module.paddable  # type: ignore[attr-defined]
+    fields: dict[str, Any] = module.paddable
     return {
-        name: held if isinstance(held, Integral) else tuple(held) for name, held in fields.items()
+        name: int(held) if isinstance(held, Integral) else tuple(held)
+        for name, held in fields.items()
     }
 
 
@@ -72,7 +73,8 @@ def can_share(a: nn.Module, b: nn.Module) -> bool:
     ours, theirs = _fields(a), _fields(b)
     if type(a) is not type(b) or not ours:
         return False
-    if jax.tree.structure(ours) != jax.tree.structure(theirs):
+    depths: list[Any] = [jax.tree.structure(fields) for fields in (ours, theirs)]
+    if depths[0] != depths[1]:
         return False
     same: dict[str, Any] = ours
     return bool(a.clone(**same) == b.clone(**same))
@@ -119,12 +121,11 @@ def _map(
     ):
         raise ValueError(f"{wide!r} is narrower than {module!r}.")
     own_blocks, wide_blocks = (
-        flatten_dict(network.parameter_blocks(tuple(x_shape)))  # type: ignore[attr-defined]
-        for network in (module, wide)
+        flatten_dict(network.parameter_blocks(tuple(x_shape))) for network in (module, wide)
     )
 
     def change(path: Any, leaf: Any) -> Any:
-        names = tuple(getattr(part, "key", None) for part in path)
+        names: tuple[Any, ...] = tuple(getattr(part, "key", None) for part in path)
         known = (names[start:] for start in range(len(names)))
         name = next((name for name in known if name in own_blocks), None)
         if name is None:
@@ -137,7 +138,7 @@ def _map(
                 f"{'/'.join(name)} must have the shape {wanted}, after any axes of lanes,"
                 f" got {np.shape(leaf)}."
             )
-        places = (..., *_places(own, padded))
+        places: Any = (..., *_places(own, padded))
         if not embeds:
             return leaf[places]
         if isinstance(leaf, jax.Array):
