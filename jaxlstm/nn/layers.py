@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.extend.random import threefry_2x32
 
 from jaxlstm.nn.padding import Widths
 from jaxlstm.nn.recurrence import Carry, LSTMParams, checked_sequences, lstm, lstm_step
@@ -19,6 +20,12 @@ Array = jax.Array
 Initializer = Callable[..., Any]
 
 MERGES = ("concat", "sum", "mean", "mul")
+
+# Variables ``{BATCH: {FIRST_ROW: n}}`` beside the parameters say that the rows given are rows n, n + 1,
+# ... of their batch, so that dropout treats a batch given in pieces as the whole one. Lifted
+# transformations inside a network (`flax.linen.jit`, `remat`, `scan`, ...) hide them: there n is 0.
+BATCH = "batch"
+FIRST_ROW = "first_row"
 
 
 def forget_gate_bias(key: Array, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
@@ -71,21 +78,59 @@ def _drops(name: str, rate: Any) -> bool:
     return number > 0
 
 
-def dropout_factors(key: Array, rate: Any, shape: Sequence[int], dtype: Any) -> Array:
+def _key_words(key: Array) -> tuple[Array, Array]:
+    """A random key of any kind as the two words of a Threefry key, by hashing what is beyond two."""
+    data = jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
+    first, *others = jnp.split(data.astype(jnp.uint32), list(range(2, data.size, 2)))
+    for words in others:
+        first = threefry_2x32((first[0], first[1]), jnp.pad(words, (0, 2 - words.size)))
+    return first[0], first[1]
+
+
+def dropout_factors(
+    key: Array, rate: Any, shape: Sequence[int], dtype: Any, first_row: Any = 0
+) -> Array:
     """What dropout multiplies by: 0 with probability ``rate``, else ``1 / (1 - rate)``.
 
-    Drawn with the last axis outermost: the first H features get the same factors however many more
-    there are, so a layer padded with extra units draws as the unpadded one. 16 random bits an entry
-    (half the cost of a float) meet the rate to 1/65536. Integer types get float32 factors.
+    Entry (row, ..., unit) is drawn from the key and its own place alone: a batch cut into pieces
+    draws as the whole one, and a layer padded with further units as the unpadded one. The counter of
+    Threefry is (row, place of four neighbouring units); the four share its 64 bits. 16 random bits an
+    entry meet the rate to 1/65536.
+
+    Args:
+      key: a random key.
+      rate: in [0, 1); may be traced.
+      shape: ``[B, ..., H]``, or ``[H]`` for one row.
+      dtype: type of the factors; for integers float32.
+      first_row: number of the first row in its batch, an integer; may be traced.
+
+    References:
+      Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011.
     """
-    size = math.prod(shape)
-    words = jax.random.bits(key, ((size + 1) // 2,), jnp.uint32)
-    halves = lax.bitcast_convert_type(words, jnp.uint16).reshape(-1)[:size]
-    draws = jnp.moveaxis(halves.reshape(shape[-1], *shape[:-1]), 0, -1)
+    rows, *middle, units = shape if len(shape) > 1 else (1, *shape)
+    between, fours = math.prod(middle), -(-units // 4)
+
+    def place(axis: int) -> Array:
+        return lax.broadcasted_iota(jnp.uint32, (rows, between, fours), axis)
+
+    row = place(0) + jnp.asarray(first_row).astype(jnp.uint32)
+    # Further fours of units come after all places of these.
+    words = threefry_2x32(_key_words(key), jnp.stack([row, place(2) * between + place(1)]))
+    quarter = jnp.arange(4, dtype=jnp.uint32)
+    pairs = jnp.where(quarter < 2, words[0][..., None], words[1][..., None])
+    draws = (pairs >> (quarter % 2 * 16)) & 0xFFFF
+    draws = draws.reshape(rows, between, 4 * fours)[..., :units].reshape(tuple(shape))
     rate = jnp.asarray(rate, jnp.float32)
-    threshold = jnp.minimum(jnp.round(rate * 65536), 65535).astype(jnp.uint16)
+    threshold = jnp.minimum(jnp.round(rate * 65536), 65535).astype(jnp.uint32)
     scale = (1 / (1 - rate)).astype(dtype if jnp.issubdtype(dtype, jnp.floating) else jnp.float32)
     return jnp.where(draws >= threshold, scale, 0)
+
+
+def _draw(module: nn.Module, rate: Any, shape: Sequence[int], dtype: Any) -> Array:
+    """Factors from the module's "dropout" stream, for the rows that the caller says these are."""
+    assert module.scope is not None
+    first_row = module.scope.root.get_variable(BATCH, FIRST_ROW, 0)
+    return dropout_factors(module.make_rng("dropout"), rate, shape, dtype, first_row)
 
 
 class LSTMCell(nn.RNNCellBase):
@@ -189,12 +234,10 @@ class LSTM(nn.Module):
         mask, dtype = None, jnp.result_type(x, params.kernel)
         if _drops("dropout", self.dropout) and train:
             shape = (len(x), x.shape[-1])
-            factors = dropout_factors(self.make_rng("dropout"), self.dropout, shape, dtype)
-            x = x * factors[:, None]
+            x = x * _draw(self, self.dropout, shape, dtype)[:, None]
         if _drops("recurrent_dropout", self.recurrent_dropout) and train:
             shape = (len(x), self.features)
-            key = self.make_rng("dropout")
-            mask = dropout_factors(key, self.recurrent_dropout, shape, dtype)
+            mask = _draw(self, self.recurrent_dropout, shape, dtype)
         return lstm(
             params,
             x,
@@ -288,9 +331,11 @@ class Dropout(nn.Module):
         """Returns x, with entries dropped when ``train``; x is ``[B, ..., F]``."""
         if not _drops("rate", self.rate) or not train:
             return x
-        shape = (*x.shape[:-1], self.blocks, x.shape[-1] // self.blocks)
-        factors = dropout_factors(self.make_rng("dropout"), self.rate, shape, x.dtype)
-        factors = factors.reshape(x.shape)
+        width, rest = divmod(x.shape[-1], self.blocks)
+        if rest:
+            raise ValueError(f"blocks must divide the {x.shape[-1]} features, got {self.blocks!r}.")
+        shape = (*x.shape[:-1], self.blocks, width) if self.blocks > 1 else x.shape
+        factors = _draw(self, self.rate, shape, x.dtype).reshape(x.shape)
         return jnp.where(factors == 0, 0, x * factors)  # 0 * inf is not 0
 
 

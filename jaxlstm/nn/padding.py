@@ -10,8 +10,8 @@ width, and random masks that do not depend on how many units follow (`layers.dro
 
 A network that can be padded has two members; a network of your own may have them, too:
 
-- ``paddable``: a property, a dict of those of its fields that hold widths, each with a tuple of
-  integers; empty where padding would not be exact;
+- ``paddable``: a property, a dict of those of its fields that hold widths, each with an integer or a
+  tuple of integers; empty where padding would not be exact;
 - ``parameter_blocks(x_shape)``: a dict like its parameters that has, for each axis of each of them,
   the widths of the blocks that lie on each other along it: ``((3,), (8, 8, 8, 8))`` for the kernel
   of an LSTM of 8 units over 3 features. `layers` has it of each layer.
@@ -20,6 +20,7 @@ A network that can be padded has two members; a network of your own may have the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 import flax.linen as nn
@@ -32,16 +33,19 @@ Widths = tuple[int, ...]
 Axes = tuple[Widths, ...]  # of one parameter: the blocks along each axis
 
 
-def _fields(module: nn.Module) -> dict[str, Widths]:
+def _fields(module: nn.Module) -> dict[str, int | Widths]:
     if not hasattr(type(module), "paddable") or not hasattr(type(module), "parameter_blocks"):
         return {}
-    fields: dict[str, Any] = module.paddable  # type: ignore[attr-defined]
-    return {name: tuple(widths) for name, widths in fields.items()}
+    fields: dict[str, Any] = module.paddable
+    return {
+        name: int(held) if isinstance(held, Integral) else tuple(held)
+        for name, held in fields.items()
+    }
 
 
 def width_of(module: nn.Module) -> Widths | None:
     """The widths of a network that may be padded, in one tuple; None if none may."""
-    return tuple(width for widths in _fields(module).values() for width in widths) or None
+    return tuple(jax.tree.leaves(list(_fields(module).values()))) or None
 
 
 def widened(module: nn.Module, widths: Sequence[int]) -> nn.Module:
@@ -51,21 +55,26 @@ def widened(module: nn.Module, widths: Sequence[int]) -> nn.Module:
       ValueError: another number of widths.
     """
     fields = _fields(module)
-    wanted = sum(map(len, fields.values()))
+    wanted = len(width_of(module) or ())
     if len(widths) != wanted:
         raise ValueError(
             f"widths must be the {wanted} of {', '.join(fields) or type(module).__name__},"
             f" got {widths!r}."
         )
     rest = iter(widths)
-    return module.clone(**{name: tuple(next(rest) for _ in held) for name, held in fields.items()})
+    # One by one: JAX would take a dict's names in the order of the alphabet.
+    return module.clone(
+        **{name: jax.tree.map(lambda _: next(rest), held) for name, held in fields.items()}
+    )
 
 
 def can_share(a: nn.Module, b: nn.Module) -> bool:
     """Whether two networks differ in widths alone that may be padded."""
     ours, theirs = _fields(a), _fields(b)
-    lengths = [{name: len(widths) for name, widths in fields.items()} for fields in (ours, theirs)]
-    if type(a) is not type(b) or not ours or lengths[0] != lengths[1]:
+    if type(a) is not type(b) or not ours:
+        return False
+    depths: list[Any] = [jax.tree.structure(fields) for fields in (ours, theirs)]
+    if depths[0] != depths[1]:
         return False
     same: dict[str, Any] = ours
     return bool(a.clone(**same) == b.clone(**same))
@@ -112,12 +121,11 @@ def _map(
     ):
         raise ValueError(f"{wide!r} is narrower than {module!r}.")
     own_blocks, wide_blocks = (
-        flatten_dict(network.parameter_blocks(tuple(x_shape)))  # type: ignore[attr-defined]
-        for network in (module, wide)
+        flatten_dict(network.parameter_blocks(tuple(x_shape))) for network in (module, wide)
     )
 
     def change(path: Any, leaf: Any) -> Any:
-        names = tuple(getattr(part, "key", None) for part in path)
+        names: tuple[Any, ...] = tuple(getattr(part, "key", None) for part in path)
         known = (names[start:] for start in range(len(names)))
         name = next((name for name in known if name in own_blocks), None)
         if name is None:
@@ -130,7 +138,7 @@ def _map(
                 f"{'/'.join(name)} must have the shape {wanted}, after any axes of lanes,"
                 f" got {np.shape(leaf)}."
             )
-        places = (..., *_places(own, padded))
+        places: Any = (..., *_places(own, padded))
         if not embeds:
             return leaf[places]
         if isinstance(leaf, jax.Array):

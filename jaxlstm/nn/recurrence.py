@@ -104,9 +104,13 @@ def lstm(
     if lengths is not None:
         lengths = _checked_lengths(lengths, batch, steps)
 
+    initial = carry
+    if lengths is not None:
+        # A row without steps takes part in products all the same, and 0 * nan is not 0.
+        carry = _where_any(lengths, carry, jax.tree.map(jnp.zeros_like, carry))
     precision = _kernel_precision()
     if backend == "pallas" and kernels.supports(units, dtype, precision) is None:
-        return kernels.lstm_resident(
+        hs, last = kernels.lstm_resident(
             params.kernel,
             params.recurrent_kernel,
             bias,
@@ -117,11 +121,23 @@ def lstm(
             reverse=bool(reverse),
             precision=precision,
         )
-    # Sums over many steps need more than the 8 or 11 bits of a 16-bit number.
-    wide = jnp.float32 if jnp.finfo(dtype).bits < 32 else dtype
-    keep = None if backend == "autodiff" else scan.keeps_gates(steps, batch, wide)
-    params = params._replace(bias=bias)
-    return _scan(params, x, carry, lengths, recurrent_mask, bool(reverse), keep, dtype, wide)
+    else:
+        # Sums over many steps need more than the 8 or 11 bits of a 16-bit number.
+        wide = jnp.float32 if jnp.finfo(dtype).bits < 32 else dtype
+        keep = None if backend == "autodiff" else scan.keeps_gates(steps, batch, wide)
+        params = params._replace(bias=bias)
+        hs, last = _scan(
+            params, x, carry, lengths, recurrent_mask, bool(reverse), keep, dtype, wide
+        )
+    if lengths is not None:
+        last = _where_any(lengths, last, jax.tree.map(lambda leaf: leaf.astype(dtype), initial))
+    return hs, last
+
+
+def _where_any(lengths: Array, carry: Carry, otherwise: Carry) -> Carry:
+    """The first carry in rows that have steps, else the other one."""
+    moves = (lengths > 0)[:, None]
+    return jnp.where(moves, carry[0], otherwise[0]), jnp.where(moves, carry[1], otherwise[1])
 
 
 # Compiled once for each shape, also where the caller does not compile: a scan by itself would be

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from jaxlstm.nn import CNN, MLP, Dropout, LSTMClassifierNetwork
+from jaxlstm.nn import CNN, MLP, Dropout, LSTMClassifierNetwork, StackedLSTM
 from jaxlstm.nn.networks import ACTIVATIONS, activation
 
 Layer = keras.layers.Layer
@@ -203,7 +203,7 @@ class TestDropout:
         ("net", "x", "shapes"),
         [
             (MLP(3, (9, 8), dropout=0.5), normal(4, 5), [(4, 9), (4, 8)]),
-            (CNN(3, (4, 6), dropout=0.5), normal(4, 11, 12), [(4, 6 * 1 * 1)]),
+            (CNN(3, (4, 6), dropout=0.5), normal(4, 11, 12), [(4, 1, 1, 6)]),
         ],
         ids=["mlp", "cnn"],
     )
@@ -211,9 +211,38 @@ class TestDropout:
         params, dropped, logits = self.run(net, x)
         outputs = list(dropped.values())
         assert [out.shape for out in outputs] == shapes
-        assert_allclose(logits, self.dense(params["logits"], outputs[-1]), atol=1e-5)
+        h = outputs[-1].reshape(4, -1)
+        assert_allclose(logits, self.dense(params["logits"], h), atol=1e-5)
         assert not np.allclose(logits, jax.jit(net.apply)({"params": params}, x))
 
-    @pytest.mark.parametrize("net", [LSTMClassifierNetwork(2), MLP(2), CNN(2)])
+    @pytest.mark.parametrize(
+        "net", [LSTMClassifierNetwork(2, recurrent_dropout=0.1), MLP(2), CNN(2)]
+    )
     def test_rates_are_traced_fields(self, net: Any) -> None:
         assert set(net.traced_fields) == {n for n in type(net).__annotations__ if "dropout" in n}
+
+    @pytest.mark.parametrize("rate", [0, 0.0, np.float32(0)])
+    def test_no_recurrent_dropout_is_no_traced_field(self, rate: Any) -> None:
+        net = LSTMClassifierNetwork(2, recurrent_dropout=rate)
+        assert net.traced_fields == ("dropout", "dense_dropout")
+
+        def traced(rate: Any) -> Any:
+            net = LSTMClassifierNetwork(2, recurrent_dropout=rate)
+            return dict.fromkeys(net.traced_fields, rate)
+
+        assert "recurrent_dropout" in jax.eval_shape(traced, rate)
+
+    def test_recurrent_dropout_reaches_every_lstm_layer(self) -> None:
+        x, rate = normal(4, 5, 2), 0.4
+        net = LSTMClassifierNetwork(3, (6, 5), recurrent_dropout=rate)
+        params, _, logits = self.run(net, x)
+
+        class Outer(nn.Module):
+            @nn.compact
+            def __call__(self, x: Any) -> Any:
+                return StackedLSTM((6, 5), recurrent_dropout=rate)(x, train=True)[1]
+
+        inner = {"StackedLSTM_0": params["StackedLSTM_0"]}
+        h = Outer().apply({"params": inner}, x, rngs={"dropout": jax.random.key(1)})
+        assert_allclose(logits, self.dense(params["logits"], h), atol=1e-5)
+        assert not np.allclose(logits, net.apply({"params": params}, x), atol=1e-3)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from typing import Any
 
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from references import equations, make_lengths, make_problem, plain_scan
 
+from jaxlstm.nn import scan
 from jaxlstm.nn.recurrence import LSTMParams, lstm, lstm_step
 
 compiled = jax.jit(lstm, static_argnames=("reverse", "backend"))
@@ -305,3 +307,43 @@ def test_errors_name_the_argument(change: dict[str, Any], message: str) -> None:
     with pytest.raises((ValueError, TypeError), match=message) as error:
         lstm(params._replace(**weights), change.pop("x", x), **change)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("backend", ["xla", "autodiff"])
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("keep", [0, 1 << 20])
+def test_nan_of_a_carry_without_steps_reaches_no_gradient(
+    backend: str, reverse: bool, keep: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scan, "KEPT_BYTES_PER_UNIT", keep)
+    rng = np.random.default_rng(0)
+    shapes = [(3, 16), (4, 16), (16,), (4, 7, 3), (4, 4), (4, 4), (4, 4)]
+    kernel, recurrent, bias, x, c, h, mask = (
+        rng.normal(size=shape).astype(np.float32) for shape in shapes
+    )
+    lengths = np.array([3, 0, 7, 1])
+
+    @functools.partial(jax.grad, has_aux=True)
+    def run(weights: Any, c: Any, h: Any) -> Any:
+        *params, x, mask = weights
+        hs, last = lstm(
+            LSTMParams(*params),
+            x,
+            initial_carry=(c, h),
+            lengths=lengths,
+            reverse=reverse,
+            recurrent_mask=mask,
+            backend=backend,
+        )
+        moved = [jnp.where(lengths[:, None] > 0, leaf, 0) for leaf in last]
+        return jnp.sum(jnp.sin(hs)) + jnp.sum(moved[0] ** 2 + 3 * moved[1]), last
+
+    weights = (kernel, recurrent, bias, x, mask)
+    wanted, _ = run(weights, c, h)
+    bad = [np.where(lengths[:, None] == 0, np.nan, leaf).astype(np.float32) for leaf in (c, h)]
+    got, last = run(weights, *bad)
+    for leaf, expected in zip(got, wanted, strict=True):
+        assert_array_equal(leaf, expected)
+        assert np.abs(expected).max() > 0.01
+    for leaf, given in zip(last, bad, strict=True):
+        assert_array_equal(leaf[1], given[1])  # a row without steps returns its carry
