@@ -1,7 +1,7 @@
 """Trees of arrays as Orbax saves: whole, checked, bit for bit, from any thread.
 
 A folder holds the saves of one thing, numbered; a save is there once it is complete. Leaves are saved
-under numbers, beside ``about``: JSON of what they are and a digest of their bytes.
+under numbers, beside ``about``, JSON of what they are, and ``sha256``, a digest of all bytes.
 """
 
 from __future__ import annotations
@@ -66,11 +66,13 @@ def to_arrays(tree: Any, meta: Any) -> Arrays:
         "leaves": facts,
         "arrays": [[str(array.dtype), array.shape] for array in arrays],
         "keys": [str(jax.random.key_impl(leaf)) if _is_key(leaf) else None for leaf in leaves],
-        "sha256": digest(*arrays),
     }
+    text = json.dumps(about).encode()
+    # Orbax's own checks miss some flipped bits.
+    sha = np.frombuffer(bytes.fromhex(digest(text, *arrays)), np.uint8)
     # Orbax refuses arrays without elements; their shapes say all.
     named = {f"leaf{number}": array for number, array in enumerate(arrays) if array.size}
-    return {"about": np.frombuffer(json.dumps(about).encode(), np.uint8), **named}
+    return {"about": np.frombuffer(text, np.uint8), "sha256": sha, **named}
 
 
 def save(folder: Path, arrays: Arrays) -> None:
@@ -184,14 +186,15 @@ def _describe(tree: Any) -> tuple[list[dict[str, Any]], list[Any], Any]:
 def _from_arrays(arrays: Mapping[str, Any]) -> tuple[dict[str, Any], list[np.ndarray]]:
     import jax.numpy as jnp
 
-    about = json.loads(np.asarray(arrays["about"]).tobytes())
+    text = np.asarray(arrays["about"]).tobytes()
+    about = json.loads(text)
     leaves = [
         np.asarray(arrays[f"leaf{number}"])
         if math.prod(shape)
         else np.zeros(shape, jnp.dtype(dtype))
         for number, (dtype, shape) in enumerate(about["arrays"])
     ]
-    if digest(*leaves) != about["sha256"]:
+    if digest(text, *leaves) != np.asarray(arrays["sha256"]).tobytes().hex():
         raise ValueError("its bytes have changed")
     return about, leaves
 

@@ -173,7 +173,7 @@ class Store:
             except (ValueError, TypeError, KeyError):
                 if number == len(
                     lines
-                ):  # after a power cut a block may have come without its start
+                ):  # a power cut may keep the end of a write without its start
                     whole -= len(line) + 1
                     break
                 os.close(journal)
@@ -263,6 +263,8 @@ class Store:
         Raises:
           TypeError: a leaf or ``meta`` holds something else.
         """
+        if "states" in self._failures:
+            return
         arrays = saves.to_arrays(tree, _plain(dict(meta or {}), "meta"))
         with saves.lock:  # `close` waits for it
             if self._claim is None or "states" in self._failures:
