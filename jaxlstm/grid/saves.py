@@ -11,6 +11,7 @@ import json
 import logging
 import math
 import os
+import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -30,13 +31,13 @@ Arrays = dict[str, np.ndarray]
 
 @contextlib.contextmanager
 def _orbax() -> Iterator[Any]:
-    """Orbax, imported on first use, one at a time, saying no more than warnings."""
+    """Orbax, imported on first use, one at a time; silent, as all that goes wrong is raised."""
     with lock:
         from orbax.checkpoint import v1 as ocp
 
         log = logging.getLogger("absl")
         level = log.level
-        log.setLevel(max(level, logging.WARNING))
+        log.setLevel(logging.CRITICAL)
         try:
             context = ocp.Context()
             # Otherwise its threads wait minutes for a folder that cannot be made.
@@ -142,7 +143,9 @@ def clean(folder: Path) -> None:
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, its first line."""
+    """What an error says, its first line; of Orbax's long ones only what the system said."""
+    if code := re.search(r"os_error_code='(\d+)'", str(error)):
+        return os.strerror(int(code[1]))
     return next(iter(str(error).splitlines()), type(error).__name__)[:200]
 
 

@@ -47,6 +47,8 @@ class Store:
 
     A write that fails in mid-run (full disk, folder gone) does not raise: it is logged once, `broken`
     says what happened, and the search goes on without it. All methods may be called from any thread.
+    States are not saved where JAX runs over several processes (`jax.distributed`): there Orbax would
+    wait for all of them.
 
     Args:
       folder: where; created with its parents if it is not there.
@@ -67,7 +69,7 @@ class Store:
         *,
         every: float = 60.0,
     ):
-        if not every >= 0:
+        if isinstance(every, str) or not every >= 0:
             raise ValueError(f"every must be seconds, 0 or more, got {every!r}.")
         self.folder = Path(folder).absolute()
         self.every = every
@@ -83,7 +85,7 @@ class Store:
             self._check_ours()
             self.folder.mkdir(parents=True, exist_ok=True)
             self._claim = self._claim_folder()
-            self._check_fingerprint(dict(fingerprint))
+            self._check_fingerprint({part: str(text) for part, text in fingerprint.items()})
             self._journal = self._open_journal()
             self._clean_states()
         except OSError as error:
@@ -329,8 +331,10 @@ class Store:
         """
         probe = self.folder / "search.json.new"
         try:
-            probe.write_bytes(b"\0" * 4096)
-            probe.unlink()
+            try:
+                probe.write_bytes(b"\0" * 4096)
+            finally:
+                probe.unlink(missing_ok=True)
             free = shutil.disk_usage(self.folder).free
         except OSError as error:
             raise OSError(f"{self._name} cannot be written: {error}") from error

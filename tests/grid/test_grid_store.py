@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import gc
 import itertools
 import json
@@ -26,10 +27,12 @@ import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
+import pandas as pd
 import pytest
 from flax import linen
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import sparse
 from sklearn.metrics import make_scorer
 from sklearn.model_selection import KFold
 from sklearn.neighbors import KNeighborsClassifier
@@ -279,7 +282,7 @@ def test_a_live_store_keeps_others_out(store: Store) -> None:
         assert again.load("a", {"x": np.ones(2)}) is None
 
 
-@pytest.mark.parametrize("every", [-1, float("nan")])
+@pytest.mark.parametrize("every", [-1, float("nan"), "60"])
 def test_every_must_be_seconds(tmp_path: Path, every: float) -> None:
     with pytest.raises(ValueError, match="every must be seconds, 0 or more, got"):
         Store(tmp_path / "s", OURS, every=every)
@@ -459,7 +462,7 @@ def test_threads_at_once(tmp_path: Path) -> None:
             errors.append(error)
 
     with Store(tmp_path / "s", OURS) as store:
-        threads = [threading.Thread(target=work, args=(store, n)) for n in range(8)]
+        threads = [threading.Thread(target=work, args=(store, n)) for n in range(6)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -469,10 +472,10 @@ def test_threads_at_once(tmp_path: Path) -> None:
     with Store(tmp_path / "s", OURS) as store:
         assert store.finished() == {
             1000 * worker + n: {"score": worker + n % 50 / 7}
-            for worker in range(8)
+            for worker in range(6)
             for n in range(200)
         }
-        for worker in range(8):
+        for worker in range(6):
             loaded = store.load(f"chunk {worker}", {"w": W, "n": 0})
             assert loaded is not None
             assert bits(loaded[0]) == bits({"w": W * worker, "n": 3})
@@ -592,7 +595,7 @@ def test_a_full_disk_stops_the_saving_only(child: subprocess.Popen[str], tmp_pat
     count, due, broken = child.stdout.readline().split(" ", 2)
     assert child.stdout.readline() == "over\n"
     assert (count, due) == ("400", "False")
-    assert "saving networks in training failed (" in broken
+    assert "saving networks in training failed (File too large)" in broken
     assert "saving finished trials failed ([Errno 27] File too large)" in broken
     with Store(tmp_path / "s", {"data": "x"}) as store:
         finished = store.finished()
@@ -689,6 +692,9 @@ class Split:
     def __init__(self, n: int):
         self.n = n
 
+    def twice(self) -> int:
+        return 2 * self.n
+
 
 def different_things() -> list[Any]:
     x = np.arange(6.0).reshape(2, 3)
@@ -705,6 +711,10 @@ def different_things() -> list[Any]:
         *(linen.Dense(3, kernel_init=initial(s, "fan_in", "normal")) for s in (1.0, 2.0)),
         *(linen.Sequential([linen.Dense(3), f]) for f in (linen.relu, linen.tanh)),
         *(jax.random.key(0), jax.random.key(1), jax.random.key(0, impl="rbg")),
+        *(functools.partial(score_a, f) for f in (linen.relu, linen.tanh)),
+        *(Split(3).twice, Split(4).twice, Split.twice),
+        *(pd.DataFrame({"a": [1.0, 2.0]}), pd.DataFrame({"b": [1.0, 2.0]}), pd.Series(["a", "b"])),
+        *(sparse.csr_array(x), sparse.csr_array(x + 1)),
         *(np.random.default_rng(1), np.random.default_rng(2), np.datetime64("2020-01-01")),
     ]
 
@@ -741,9 +751,7 @@ def test_digests_do_not_depend_on_the_process() -> None:
         check=True,
     )
     theirs = json.loads(there.stdout.splitlines()[-1])
-    # A function's module is named as it was imported.
-    moved = {digest(thing) for thing in different_things() if "score_a" in repr(thing)}
-    assert [(a, b) for a, b in zip(here, theirs, strict=True) if a != b and a not in moved] == []
+    assert here == theirs
 
 
 def test_code_version_names_the_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
