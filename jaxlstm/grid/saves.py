@@ -22,8 +22,7 @@ import numpy as np
 
 from jaxlstm.grid.fingerprint import digest
 
-#: Held while Orbax works. It hands work to its threads through names that two saves at once mix up:
-#: some then come out unreadable, others wait for minutes.
+#: Held while Orbax works: it does not promise that two saves at once keep apart, see `_orbax`.
 lock = threading.RLock()
 
 Arrays = dict[str, np.ndarray]
@@ -40,7 +39,8 @@ def _orbax() -> Iterator[Any]:
         log.setLevel(logging.CRITICAL)
         try:
             context = ocp.Context()
-            # Otherwise its threads wait minutes for a folder that cannot be made.
+            # Its default hands the folders to threads through names that two saves at once mix up:
+            # some come out unreadable, others wait for minutes.
             context.asynchronous.create_directories_asynchronously = False
             with context:
                 yield ocp

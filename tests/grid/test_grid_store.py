@@ -32,6 +32,7 @@ import pytest
 from flax import linen
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from orbax.checkpoint import v1 as ocp
 from scipy import sparse
 from sklearn.metrics import make_scorer
 from sklearn.model_selection import KFold
@@ -446,8 +447,17 @@ def test_orbax_is_quiet(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     assert [record for record in caplog.records if record.name == "absl"] == []
 
 
-def test_threads_at_once(tmp_path: Path) -> None:
+def test_threads_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     errors: list[BaseException] = []
+    save, inside, most = ocp.save, [0], [0]
+
+    def counted(*args: Any) -> None:
+        inside[0] += 1
+        most[0] = max(most[0], inside[0])
+        save(*args)
+        inside[0] -= 1
+
+    monkeypatch.setattr(ocp, "save", counted)
 
     def work(store: Store, worker: int) -> None:
         try:
@@ -469,6 +479,7 @@ def test_threads_at_once(tmp_path: Path) -> None:
             thread.join()
         assert errors == []
         assert store.broken is None
+        assert most == [1]  # Orbax has not said that it may be more
     with Store(tmp_path / "s", OURS) as store:
         assert store.finished() == {
             1000 * worker + n: {"score": worker + n % 50 / 7}
