@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import inspect
 import re
@@ -68,6 +69,10 @@ def _feed(sha: Any, value: Any, above: frozenset[int]) -> None:
         put("module", value.__name__)
     elif isinstance(value, types.CodeType):
         put_all("code", [value.co_code, value.co_names, value.co_consts])
+    elif isinstance(value, functools.partial):
+        put_all("partial", [value.func, value.args, value.keywords])
+    elif isinstance(value, types.MethodType):
+        put_all("method", [value.__func__, value.__self__])
     elif inspect.isclass(value) or isinstance(getattr(value, "__qualname__", None), str):
         put("name", str(getattr(value, "__module__", "")), value.__qualname__)
         if isinstance(value, types.FunctionType) and "<" in value.__qualname__:

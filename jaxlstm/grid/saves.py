@@ -1,7 +1,7 @@
 """Trees of arrays as Orbax saves: whole, checked, bit for bit, from any thread.
 
 A folder holds the saves of one thing, numbered; a save is there once it is complete. Leaves are saved
-under numbers, beside ``about``: JSON of what they are and a digest of their bytes.
+under numbers, beside ``about``, JSON of what they are, and ``sha256``, a digest of all bytes.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import logging
 import math
 import os
+import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -21,8 +22,7 @@ import numpy as np
 
 from jaxlstm.grid.fingerprint import digest
 
-#: Held while Orbax works. It hands work to its threads through names that two saves at once mix up:
-#: some then come out unreadable, others wait for minutes.
+#: Held while Orbax works: it does not promise that two saves at once keep apart, see `_orbax`.
 lock = threading.RLock()
 
 Arrays = dict[str, np.ndarray]
@@ -30,16 +30,17 @@ Arrays = dict[str, np.ndarray]
 
 @contextlib.contextmanager
 def _orbax() -> Iterator[Any]:
-    """Orbax, imported on first use, one at a time, saying no more than warnings."""
+    """Orbax, imported on first use, one at a time; silent, as all that goes wrong is raised."""
     with lock:
         from orbax.checkpoint import v1 as ocp
 
         log = logging.getLogger("absl")
         level = log.level
-        log.setLevel(max(level, logging.WARNING))
+        log.setLevel(logging.CRITICAL)
         try:
             context = ocp.Context()
-            # Otherwise its threads wait minutes for a folder that cannot be made.
+            # Its default hands the folders to threads through names that two saves at once mix up:
+            # some come out unreadable, others wait for minutes.
             context.asynchronous.create_directories_asynchronously = False
             with context:
                 yield ocp
@@ -66,11 +67,13 @@ def to_arrays(tree: Any, meta: Any) -> Arrays:
         "leaves": facts,
         "arrays": [[str(array.dtype), array.shape] for array in arrays],
         "keys": [str(jax.random.key_impl(leaf)) if _is_key(leaf) else None for leaf in leaves],
-        "sha256": digest(*arrays),
     }
+    text = json.dumps(about).encode()
+    # Orbax's own checks miss some flipped bits.
+    sha = np.frombuffer(bytes.fromhex(digest(text, *arrays)), np.uint8)
     # Orbax refuses arrays without elements; their shapes say all.
     named = {f"leaf{number}": array for number, array in enumerate(arrays) if array.size}
-    return {"about": np.frombuffer(json.dumps(about).encode(), np.uint8), **named}
+    return {"about": np.frombuffer(text, np.uint8), "sha256": sha, **named}
 
 
 def save(folder: Path, arrays: Arrays) -> None:
@@ -140,7 +143,9 @@ def clean(folder: Path) -> None:
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, its first line."""
+    """What an error says, its first line; of Orbax's long ones only what the system said."""
+    if code := re.search(r"os_error_code='(\d+)'", str(error)):
+        return os.strerror(int(code[1]))
     return next(iter(str(error).splitlines()), type(error).__name__)[:200]
 
 
@@ -184,14 +189,15 @@ def _describe(tree: Any) -> tuple[list[dict[str, Any]], list[Any], Any]:
 def _from_arrays(arrays: Mapping[str, Any]) -> tuple[dict[str, Any], list[np.ndarray]]:
     import jax.numpy as jnp
 
-    about = json.loads(np.asarray(arrays["about"]).tobytes())
+    text = np.asarray(arrays["about"]).tobytes()
+    about = json.loads(text)
     leaves = [
         np.asarray(arrays[f"leaf{number}"])
         if math.prod(shape)
         else np.zeros(shape, jnp.dtype(dtype))
         for number, (dtype, shape) in enumerate(about["arrays"])
     ]
-    if digest(*leaves) != about["sha256"]:
+    if digest(text, *leaves) != np.asarray(arrays["sha256"]).tobytes().hex():
         raise ValueError("its bytes have changed")
     return about, leaves
 

@@ -47,6 +47,8 @@ class Store:
 
     A write that fails in mid-run (full disk, folder gone) does not raise: it is logged once, `broken`
     says what happened, and the search goes on without it. All methods may be called from any thread.
+    States are not saved where JAX runs over several processes (`jax.distributed`): there Orbax would
+    wait for all of them.
 
     Args:
       folder: where; created with its parents if it is not there.
@@ -67,7 +69,7 @@ class Store:
         *,
         every: float = 60.0,
     ):
-        if not every >= 0:
+        if isinstance(every, str) or not every >= 0:
             raise ValueError(f"every must be seconds, 0 or more, got {every!r}.")
         self.folder = Path(folder).absolute()
         self.every = every
@@ -83,7 +85,7 @@ class Store:
             self._check_ours()
             self.folder.mkdir(parents=True, exist_ok=True)
             self._claim = self._claim_folder()
-            self._check_fingerprint(dict(fingerprint))
+            self._check_fingerprint({part: str(text) for part, text in fingerprint.items()})
             self._journal = self._open_journal()
             self._clean_states()
         except OSError as error:
@@ -173,7 +175,7 @@ class Store:
             except (ValueError, TypeError, KeyError):
                 if number == len(
                     lines
-                ):  # after a power cut a block may have come without its start
+                ):  # a power cut may keep the end of a write without its start
                     whole -= len(line) + 1
                     break
                 os.close(journal)
@@ -263,6 +265,8 @@ class Store:
         Raises:
           TypeError: a leaf or ``meta`` holds something else.
         """
+        if "states" in self._failures:
+            return
         arrays = saves.to_arrays(tree, _plain(dict(meta or {}), "meta"))
         with saves.lock:  # `close` waits for it
             if self._claim is None or "states" in self._failures:
@@ -347,8 +351,10 @@ class Store:
         """
         probe = self.folder / "search.json.new"
         try:
-            probe.write_bytes(b"\0" * 4096)
-            probe.unlink()
+            try:
+                probe.write_bytes(b"\0" * 4096)
+            finally:
+                probe.unlink(missing_ok=True)
             free = shutil.disk_usage(self.folder).free
         except OSError as error:
             raise OSError(f"{self._name} cannot be written: {error}") from error
