@@ -161,6 +161,9 @@ class Classifier(ClassifierMixin, BaseEstimator):
         seed = self.random_state
         if isinstance(seed, int | np.integer) and not 0 <= seed < 2**32:
             raise ValueError(f"random_state must be in [0, 2**32), got {seed!r}.")
+        hyperparameters.check(
+            {name: params[name] for name in params if name.endswith("dropout")}
+        )
         module = self._module(len(classes))
         names = tuple(getattr(module, "traced_fields", ()))
         fields = {name: getattr(module, name) for name in names}

@@ -229,6 +229,8 @@ class LSTMClassifier(Classifier):
       dense: units of each dense layer after the last LSTM state.
       dropout: rate after every LSTM layer but the last, or, with one layer, on its last state.
       dense_dropout: rate after each dense layer.
+      recurrent_dropout: rate on the way into the recurrent product, see `LSTM`; every value but 0
+        is a lane of one program, and 0 is of another.
       bidirectional: whether the LSTM layers run in both directions.
       merge: how directions are merged: "concat", "sum", "mean" or "mul".
       activation: of the dense layers.
@@ -303,6 +305,7 @@ class LSTMClassifier(Classifier):
         dense: Any = (),
         dropout: float = 0.0,
         dense_dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
         bidirectional: bool = False,
         merge: str = "concat",
         activation: str = "relu",
@@ -365,6 +368,7 @@ class LSTMClassifier(Classifier):
         self.dense = dense
         self.dropout = dropout
         self.dense_dropout = dense_dropout
+        self.recurrent_dropout = recurrent_dropout
         self.bidirectional = bidirectional
         self.merge = merge
         self.activation = activation
@@ -434,6 +438,7 @@ class LSTMClassifier(Classifier):
             dense=hyperparameters.check_sizes("dense", self.dense, least=0),
             dropout=self.dropout,
             dense_dropout=self.dense_dropout,
+            recurrent_dropout=self.recurrent_dropout,
             bidirectional=bool(self.bidirectional),
             merge=self.merge,
             activation=self.activation,

@@ -50,7 +50,7 @@ class _Session:
         return any(outcome.status == INTERRUPTED for outcome in self.outcomes)
 
     def evaluate(self, candidates: Sequence[dict[str, Any]]) -> np.ndarray:
-        """Trains candidates on all splits; returns their mean test scores, NaN for failures."""
+        """Trains candidates on all splits; returns their mean test scores, NaN where a fit failed."""
         problem = self.prepared.problem(candidates)
         outcomes = self.execute(problem)
         return self.keep(problem.trials, outcomes)
@@ -59,8 +59,7 @@ class _Session:
         """Adds trials to the results; returns the mean score of each of their cells."""
         self.trials += trials
         self.outcomes += outcomes
-        scores = self.scores(trials, outcomes)
-        return np.nanmean(scores.reshape(scores.shape[0], -1), axis=1) if scores.size else scores
+        return self.scores(trials, outcomes).mean(axis=(1, 2))
 
     def scores(self, trials: Sequence[Trial], outcomes: Sequence[Outcome]) -> np.ndarray:
         """Scores ``[cells, folds, n_seeds]`` by the metric that decides; NaN where there is none."""

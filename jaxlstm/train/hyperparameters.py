@@ -243,6 +243,7 @@ NUMBERS: dict[str, _Number] = {
     "l2": NOT_NEGATIVE,
     "label_smoothing": SHARE,
     "dropout": RATE,
+    "recurrent_dropout": RATE,
     "dense_dropout": RATE,
 }
 
