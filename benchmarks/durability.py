@@ -11,9 +11,10 @@
 The search has 24 lanes (an LSTM of 64 units on 64 steps of 8 features, 4 learning rates x 2 dropout
 rates x 3 folds). Its number of epochs is chosen, by a search of 2 epochs, so that it lasts about 75 s
 (``--seconds``) and an interval of 60 s passes once. All variants run in one process that has compiled
-the program before; in each round all of them run, in an order drawn anew. A variant's overhead is its time by the plain search's of the same round; medians and
-quartiles are over the rounds. Its scores must be the plain search's: a variant that gives others, or
-that this jaxlstm does not have, is reported and left out.
+the program before; in each round all of them run, in an order drawn anew. A variant's overhead is its
+time by the plain search's of the same round; medians and quartiles are over the rounds. Its scores must
+be the plain search's: a variant that gives others, or that this jaxlstm does not have, is reported and
+left out.
 """
 
 from __future__ import annotations
@@ -235,7 +236,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measures, prints a table and writes durability.csv."""
     options = parse(arguments)
-    os.environ.setdefault("TERM", "xterm-256color")  # a bar is not drawn on a terminal without a name
+    os.environ.setdefault(
+        "TERM", "xterm-256color"
+    )  # a bar is not drawn on a terminal without a name
     import jax
 
     from jaxlstm import GridSearch, LSTMClassifier

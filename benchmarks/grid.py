@@ -89,9 +89,7 @@ def measure(python: str, name: str, rows: int, epochs: int) -> dict[str, Any]:
         "TF_CPP_MIN_LOG_LEVEL": "3",
     }
     try:
-        done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, check=False
-        )
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     except OSError as error:
         raise RunError(str(error)) from None
     if done.returncode:

@@ -147,7 +147,11 @@ class Worker:
             stderr=self._log,
             text=True,
         )
-        self.hello = self._answer()
+        try:
+            self.hello = self._answer()
+        except WorkerError:
+            self.close()
+            raise
 
     def ask(self, lanes: int) -> dict[str, Any]:
         """Measures one search.

@@ -29,7 +29,9 @@ class Timing(NamedTuple):
     setting: Setting
     lanes: int
     seconds: list[float]  # of each round
-    compile: list[float]  # seconds before it, of each round; "loop" compiles for the first lanes only
+    compile: list[
+        float
+    ]  # seconds before it, of each round; "loop" compiles for the first lanes only
 
     def speed_up(self, timings: Sequence[Timing]) -> tuple[float, float, float]:
         """Quartiles of the first setting's time by this one's, round by round."""
