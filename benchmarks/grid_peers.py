@@ -112,7 +112,9 @@ def run_keras(rows: int, epochs: int, jobs: int | None = None) -> dict[str, Any]
         verbose=0,
     )
     grid = {"n": list(WIDTHS), "dropout": list(DROPOUTS), "optimizer": list(OPTIMIZERS)}
-    search = GridSearchCV(classifier, grid, cv=StratifiedKFold(FOLDS), n_jobs=jobs)
+    search = GridSearchCV(
+        classifier, grid, cv=StratifiedKFold(FOLDS), n_jobs=jobs, error_score="raise"
+    )
     device = "gpu" if tensorflow.config.list_physical_devices("GPU") else "cpu"
     return _timed(search, x, y, device)
 
@@ -152,7 +154,9 @@ def run_skorch(rows: int, epochs: int, jobs: int | None = None) -> dict[str, Any
             "optimizer__eps": [1e-7],
         },
     ]
-    search = GridSearchCV(classifier, grid, cv=StratifiedKFold(FOLDS), n_jobs=jobs)
+    search = GridSearchCV(
+        classifier, grid, cv=StratifiedKFold(FOLDS), n_jobs=jobs, error_score="raise"
+    )
     return _timed(search, x, y.astype(np.int64), device)
 
 

@@ -296,11 +296,12 @@ def test_a_grid_run_reports_what_it_cannot_start(
 
 
 def test_grid_searches_are_of_the_same_fits(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"WIDTHS": (4,), "DROPOUTS": (0.1,), "CLASSES": 3, "BATCH": 16}.items():
+    small = {"WIDTHS": (4,), "DROPOUTS": (0.1,), "OPTIMIZERS": ("rmsprop",), "CLASSES": 3}
+    for name, value in small.items():
         monkeypatch.setattr(grid_peers, name, value)
     ours = grid_peers.run_jaxlstm(66, 1, curves=False)
     flax = grid_peers.run_flax(66, 1)
-    assert ours["fits"] == flax["fits"] == 6
+    assert ours["fits"] == flax["fits"] == 3
     assert 0 < flax["refit"] < flax["seconds"]
 
 
@@ -474,4 +475,4 @@ def test_a_durability_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     with (tmp_path / "durability.csv").open(newline="") as file:
         rows = {row["variant"]: row for row in csv.DictReader(file)}
     assert set(rows) >= {"plain", "progress"}
-    assert int(rows["progress"]["written_bytes"]) > 1000  # the bar was drawn as on a terminal
+    assert int(rows["progress"]["written_bytes"]) > 500  # the bar was drawn as on a terminal
