@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-all check bench bench-layer clean
+.PHONY: demo test test-all check bench bench-layer bench-scaling bench-durability clean
 
 demo: $(VENV)/.installed  ## Search the digits grid (54 fits) and write results/digits/report.html
 	$(BIN)/python -m experiments.digits
@@ -21,11 +21,17 @@ check: $(VENV)/.installed-test  ## Check format, lint and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.installed $(PEERS)/.installed  ## Compare with scikit-learn + Keras (half an hour)
-	$(BIN)/python -m benchmarks.grid --peers $(PEERS)/bin/python
+bench: $(VENV)/.installed $(PEERS)/.installed  ## Compare a grid with Flax, PyTorch and Keras (hours)
+	$(BIN)/python -m benchmarks.grid --peers $(PEERS)/bin/python $(ARGS)
 
 bench-layer: $(VENV)/.installed $(PEERS)/.installed  ## Compare LSTM layers with Flax, Keras and PyTorch
 	$(BIN)/python -m benchmarks.layer --peers $(PEERS)/bin/python $(ARGS)
+
+bench-scaling: $(VENV)/.installed  ## Time searches of 1 to 512 lanes on 1 and 2 cores, or a GPU
+	$(BIN)/python -m benchmarks.scaling $(ARGS)
+
+bench-durability: $(VENV)/.installed  ## Measure what checkpoints and the progress bar cost
+	$(BIN)/python -m benchmarks.durability $(ARGS)
 
 clean:  ## Remove the environments
 	rm -rf $(VENV) $(PEERS)

@@ -39,9 +39,6 @@ the peak of the resident set grows, and for JAX the temporaries and outputs that
 from __future__ import annotations
 
 import argparse
-import contextlib
-import datetime
-import os
 import platform
 import random
 import sys
@@ -56,6 +53,8 @@ import numpy as np
 from benchmarks import layer_report as report
 from benchmarks.layer_case import MODES, Case
 from benchmarks.layer_processes import PEERS, PeerError, Worker, say, workers
+from benchmarks.machine import cores as usable_cores
+from benchmarks.machine import processor, today
 
 SHAPES = {
     "B32-T200": Case(32, 200, 3, 64, 2),
@@ -232,15 +231,6 @@ def measure_memory(case: Case, options: argparse.Namespace, names: Sequence[str]
     return memories
 
 
-def processor() -> str:
-    """The processor's name, as far as the system tells."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
-
-
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(
@@ -305,8 +295,7 @@ def run(options: argparse.Namespace) -> None:
     timings: list[report.Timing] = []
     memories: list[report.Memory] = []
     with workers([*ours, *against], options) as crew:
-        cores = options.cores or len(getattr(os, "sched_getaffinity", lambda _: [])(0))
-        cores = cores or os.cpu_count() or 1
+        cores = options.cores or usable_cores()
         device = crew[0].device
         machine = f"{processor()}, {cores} core{'s' if cores > 1 else ''}"
         machine = options.machine or (machine if device == "cpu" else f"{device}; {machine}")
@@ -324,7 +313,7 @@ def run(options: argparse.Namespace) -> None:
             "tf32": options.tf32,
             "keep_heap": options.keep_heap,
             "python": platform.python_version(),
-            "date": datetime.date.today().isoformat(),
+            "date": today(),
             "versions": ", ".join(f"{name}={number}" for name, number in versions.items()),
         }
         say(f"{machine}\n{facts['versions']}")

@@ -1,4 +1,4 @@
-"""The layer benchmark: its processes, its check of results, its tables and files; no times."""
+"""The benchmarks: their arguments, processes, checks of results, tables and files; no times."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sklearn.model_selection import ParameterGrid
 
-from benchmarks import layer, layer_worker
+from benchmarks import durability, grid, grid_peers, layer, layer_worker, scaling, scaling_report
 from benchmarks.layer_case import MODES, Case, draw
 from benchmarks.layer_report import (
     Memory,
@@ -228,3 +229,250 @@ def test_help_states_what_is_measured(capsys: pytest.CaptureFixture[str]) -> Non
     with pytest.raises(SystemExit, match="0"):
         layer.main(["--help"])
     assert "What is measured" in capsys.readouterr().out
+
+
+def words(table: str) -> list[str]:
+    """A table's lines, with single spaces."""
+    return [" ".join(line.split()) for line in table.splitlines()]
+
+
+def answer(seconds: float, peak_mb: int | None = 300) -> dict[str, Any]:
+    return {
+        "seconds": seconds,
+        "refit": seconds / 10,
+        "peak_mb": peak_mb,
+        "versions": {"library": "1.0"},
+        "device": "cpu",
+    }
+
+
+def test_grid_searches_take_turns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert grid.turns(["jaxlstm", "flax", "keras"], 2) == [
+        *("jaxlstm", "flax", "keras"),
+        *("jaxlstm", "keras", "flax"),
+        "jaxlstm",
+    ]
+    assert grid.turns(["jaxlstm"], 2) == ["jaxlstm", "jaxlstm"]
+    seconds = {"jaxlstm": iter([3.0, 5.0, 4.0]), "flax": iter([8.0, 10.0])}
+    seconds["skorch-jobs"] = iter([4.0, 12.0])
+
+    def once(name: str, epochs: int) -> dict[str, Any]:
+        if name == "keras":
+            raise grid.RunError("out of order")
+        return answer(next(seconds[name]), None if name.endswith("-jobs") else 300)
+
+    facts: dict[str, Any] = {"versions": {}, "device": {}, "failed": {}, "command": "c"}
+    names = ["jaxlstm", "flax", "skorch-jobs", "keras"]
+    rows = grid.compare(names, 1, 2, once, facts)
+    assert "1 epochs, keras is left out: out of order" in capsys.readouterr().out
+    assert facts["failed"] == {"keras": "out of order"}
+    assert facts["versions"]["flax"] == {"library": "1.0"}
+    assert words(grid.table(rows))[1:] == [
+        "1 jaxlstm 4.0 3.0 5.0 4.0 300 1.00 (0.60 - 1.67)",
+        "1 flax 9.0 8.0 10.0 300 2.25 (1.60 - 3.33)",
+        "1 skorch-jobs 8.0 4.0 12.0 - 2.00 (0.80 - 4.00)",
+    ]
+    grid.write_json(tmp_path / "new" / "grid.json", rows, facts)
+    written = json.loads((tmp_path / "new" / "grid.json").read_text())
+    assert written["command"] == "c"
+    assert [row["ratio_to"] for row in written["table"]] == [
+        {"jaxlstm": ratio} for ratio in (1.0, 2.25, 2.0)
+    ]
+
+
+def test_a_grid_run_reports_what_it_cannot_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = str(tmp_path / "python")
+    arguments = ["--peers", missing, "--only", "keras", "--epochs", "1", "--out", str(tmp_path)]
+    grid.main(arguments)
+    assert "keras is left out: [Errno 2]" in capsys.readouterr().out
+    written = json.loads((tmp_path / "grid.json").read_text())
+    assert written["command"].startswith("python -m benchmarks.grid --peers python --only keras")
+    assert written["table"] == []
+    assert written["cores"] >= 1
+    with pytest.raises(grid.RunError, match="invalid choice: 'nonsense'"):
+        grid.measure(sys.executable, "nonsense", 200, 1)
+
+
+def test_grid_searches_are_of_the_same_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = {"WIDTHS": (4,), "DROPOUTS": (0.1,), "OPTIMIZERS": ("rmsprop",), "CLASSES": 3}
+    for name, value in small.items():
+        monkeypatch.setattr(grid_peers, name, value)
+    ours = grid_peers.run_jaxlstm(66, 1, curves=False)
+    flax = grid_peers.run_flax(66, 1)
+    assert ours["fits"] == flax["fits"] == 3
+    assert 0 < flax["refit"] < flax["seconds"]
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "message"),
+    [
+        (grid, "--rows 185", "--rows must be at least 186, got 185"),
+        (grid, "--repeats 0", "--repeats must be at least 1, got 0"),
+        (grid, "--epochs 1 0", "--epochs must be at least 1, got 0"),
+        (scaling, "--lanes 1 3", "--lanes must be a power of two from 1 to 512, got 3"),
+        (scaling, "--rounds 0", "--rounds must be at least 1, got 0"),
+        (scaling, "--rows 8", "--rows must be at least 32, got 8"),
+        (scaling, "--cores 9999", "--cores must be from 1 to"),
+        (durability, "--rounds 0", "--rounds must be at least 1, got 0"),
+    ],
+)
+def test_wrong_arguments(
+    module: Any, arguments: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        module.main(arguments.split())
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 4, 32, 64, 512])
+def test_scaling_grids_have_so_many_lanes(lanes: int) -> None:
+    parameters, splits = scaling.grid_of(lanes)
+    cells = {tuple(cell.items()) for cell in ParameterGrid(parameters)}
+    assert len(cells) * splits == lanes
+
+
+def test_a_scaling_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = "--cpu --lanes 1 4 --cores 1 --rounds 2 --rows 32 --epochs 1 --machine M"
+    scaling.main([*arguments.split(), "--out", str(tmp_path)])
+    assert "round 2 of 2 is done" in capsys.readouterr().out
+    with (tmp_path / "scaling.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["layout"], row["cores"], row["lanes"]) for row in rows] == [
+        ("loop", "1", "1"),
+        ("loop", "1", "4"),
+    ]
+    assert {row["machine"] for row in rows} == {"M"}
+    assert float(rows[0]["compile_s"]) > 0  # "loop" compiles for its first lanes alone
+    assert float(rows[1]["compile_s"]) == 0
+    assert "jaxlstm=" in rows[0]["versions"]
+
+
+class Counted:
+    """A worker of the scaling benchmark whose seconds are given."""
+
+    def __init__(self, setting: scaling.Setting, seconds: list[float]) -> None:
+        self.setting, self.seconds = setting, iter(seconds)
+
+    def ask(self, lanes: int) -> dict[str, Any]:
+        return {"seconds": lanes * next(self.seconds), "compile": 0.5}
+
+
+def test_scaling_tables_and_figure(tmp_path: Path) -> None:
+    one = Counted(scaling.Setting(1, "loop"), [1.0, 1.0, 2.0, 1.5])
+    two = Counted(scaling.Setting(2, "loop"), [1.0, 0.5, 1.0, 1.0])
+    timings = scaling.measure([one, two], [1, 8], 2)
+    # Of 1 core and 2 cores: 1 and 2 s by 1 and 1 s, then 8 and 12 s by 4 and 8 s.
+    assert words(scaling_report.table(timings))[2:] == [
+        "1 2 cores 1.000 1.000 - 1.000 1.0 1.0 1.50 (1.25 - 1.75)",
+        "8 1 core 10.000 9.000 - 11.000 0.8 1.0",
+        "8 2 cores 6.000 5.000 - 7.000 1.3 1.0 1.75 (1.62 - 1.88)",
+    ]
+    path = tmp_path / "new" / "scaling.csv"
+    scaling_report.write_csv(path, timings, {"machine": "a, b"})
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["speed_up"] for row in rows] == ["1", "1.5", "1", "1.75"]
+    assert {row["machine"] for row in rows} == {"a, b"}
+    scaling_report.draw_figure(tmp_path / "scaling.png", timings, "title")
+    assert (tmp_path / "scaling.png").stat().st_size > 10_000
+
+
+def test_a_scaling_worker_that_fails_is_explained() -> None:
+    options = scaling.parse(["--cpu", "--rows", "32"])
+    options.rows = "nonsense"
+    with pytest.raises(scaling.WorkerError, match=r"vmap: its process has ended: .*'nonsense'"):
+        scaling.Worker(scaling.Setting(0, "vmap"), options)
+
+
+class Stored:
+    """A search that draws or stores a little; its scores are its learning rates."""
+
+    def __init__(
+        self,
+        estimator: Any,
+        param_grid: Any,
+        *,
+        cv: int,
+        refit: bool,
+        random_state: int,
+        verbose: int = 0,
+        checkpoint_dir: Any = None,
+        checkpoint_every: float = 60,
+    ) -> None:
+        self.scores = list(param_grid["learning_rate"])
+        self.verbose, self.folder, self.every = verbose, checkpoint_dir, checkpoint_every
+
+    def fit(self, x: Any, y: Any) -> Stored:
+        if self.verbose:
+            assert sys.stdout.isatty()
+            print("12345")
+        if self.folder is not None:
+            assert not list(Path(self.folder).iterdir())
+            (Path(self.folder) / "lanes").mkdir()
+            (Path(self.folder) / "lanes" / "0").write_bytes(b"123")
+            if self.every == 7:
+                self.scores[0] += 1e-12
+            if self.every == 8:
+                raise OSError("disk full")
+        self.cv_results_ = {"mean_test_score": self.scores}
+        return self
+
+
+def test_durability_variants(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = durability.variants(Stored, None, None, None, [60, 7, 8], tmp_path)
+    found = durability.measure(made, 3)
+    printed = capsys.readouterr().out
+    assert "checkpoint-7 is left out: its scores are not the plain search's" in printed
+    assert "checkpoint-8 is left out: OSError: disk full" in printed
+    assert {name: [run.written for run in runs] for name, runs in found.items()} == {
+        "plain": [0, 0, 0],
+        "progress": [7, 7, 7],  # a terminal's line ends with two characters
+        "checkpoint-60": [3, 3, 3],
+    }
+    assert not list(tmp_path.iterdir())
+
+
+def test_durability_of_a_search_without_checkpoints(capsys: pytest.CaptureFixture[str]) -> None:
+    class Plain:
+        def __init__(self, estimator: Any, param_grid: Any, **settings: Any) -> None:
+            self.cv_results_ = {"mean_test_score": [0.5, np.nan]}
+
+        def fit(self, x: Any, y: Any) -> None:
+            pass
+
+    found = durability.measure(durability.variants(Plain, None, None, None, [60], None), 1)
+    assert list(found) == ["plain", "progress"]
+    assert "this jaxlstm's GridSearch has no checkpoint_dir" in capsys.readouterr().out
+
+
+def test_durability_tables(tmp_path: Path) -> None:
+    none = np.zeros(1)
+    found = {
+        "plain": [durability.Run(seconds, none) for seconds in (10.0, 20.0, 40.0)],
+        "checkpoint-60": [durability.Run(seconds, none, 5000) for seconds in (11.0, 21.0, 40.0)],
+    }
+    assert durability.overhead(found["checkpoint-60"], found["plain"]) == pytest.approx(
+        (2.5, 5, 7.5)
+    )
+    assert words(durability.table(found))[1:] == [
+        "plain 20.00 15.00 - 30.00 0.0",
+        "checkpoint-60 21.00 16.00 - 30.50 +5.00 (+2.50 to +7.50) 5.0",
+    ]
+    durability.write_csv(tmp_path / "new" / "durability.csv", found, {"machine": "a, b"})
+    with (tmp_path / "new" / "durability.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["overhead_percent"] for row in rows] == ["0", "5"]
+    assert rows[1]["written_bytes"] == "5000"
+    assert durability.epochs_for(75, 1.6) == 47
+    assert durability.epochs_for(1, 3) == 1
+
+
+def test_a_durability_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    durability.main(["--rounds", "1", "--rows", "12", "--epochs", "1", "--out", str(tmp_path)])
+    assert "1 epochs a lane" in capsys.readouterr().out
+    with (tmp_path / "durability.csv").open(newline="") as file:
+        rows = {row["variant"]: row for row in csv.DictReader(file)}
+    assert set(rows) >= {"plain", "progress"}
+    assert int(rows["progress"]["written_bytes"]) > 0
