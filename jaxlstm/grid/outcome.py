@@ -127,7 +127,7 @@ class LaneRun:
         for name, value in zip(CURVES, values, strict=True):
             self.curves[name].append(value)
         if not np.isfinite([loss, penalty, val_loss]).all():
-            self.failed = f"the loss is not finite after epoch {self.epochs - 1}"
+            self.failed = f"the loss is not finite after epoch {self.epochs}"
         self.stopped = bool(metrics.stopped) or self.failed is not None
 
     def outcome(self, problem: Problem, trial: Trial, validation_freq: int) -> Outcome:

@@ -346,7 +346,7 @@ class _Planner:
         groups = [self._group(one, layout, mesh, measure) for one in sharings]
         chunks = []
         for number, one in enumerate(groups):
-            for lanes in self._by_variant(one):
+            for lanes in self._by_variant(one.lanes):
                 lanes.sort(key=lambda lane: -lane_cost(problem, lane))
                 if layout == "loop":
                     chunks += [Chunk(number, (lane,)) for lane in lanes]
@@ -373,7 +373,9 @@ class _Planner:
         first = self.problem.trials[one.lanes[0].trials[0]]
         least = len(self.devices)
         if mesh is not None:
-            most = min(len(one.lanes), least * MOST_LANES.get(self.platform, 1024))
+            # The lanes of a program read one version of the data set.
+            most = max(len(lanes) for lanes in self._by_variant(one.lanes))
+            most = min(most, least * MOST_LANES.get(self.platform, 1024))
             slots = -(-most // least) * least
         while measure:
             program, args = measuring.program_for(
@@ -404,10 +406,10 @@ class _Planner:
             measuring.state_bytes(self.problem, first, one.structure),
         )
 
-    def _by_variant(self, one: Group) -> list[list[Lane]]:
-        """The group's lanes, apart by the version of the data set that they read."""
+    def _by_variant(self, lanes: Sequence[Lane]) -> list[list[Lane]]:
+        """Lanes apart by the version of the data set that they read."""
         parts: dict[int, list[Lane]] = {}
-        for lane in one.lanes:
+        for lane in lanes:
             parts.setdefault(self.problem.trials[lane.trials[0]].variant, []).append(lane)
         return list(parts.values())
 

@@ -121,7 +121,7 @@ class Prepared:
                 f"Fewer rows than the {folds} folds of cv: class {', '.join(small)}. Some folds are"
                 " validated without it.",
                 UserWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
 
     def _draw_seeds(self, random_state: Any) -> tuple[list[list[int]], int]:
