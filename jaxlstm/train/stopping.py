@@ -62,7 +62,8 @@ def update(
 
     As Keras's EarlyStopping, ModelCheckpoint (``save_best_only``) and ReduceLROnPlateau do at the
     end of an epoch, in mode "auto". Apart from them: a metric that is NaN or infinite is never an
-    improvement (to Keras a first NaN is the best there can be), and a trial that has stopped stays
+    improvement (to Keras a first NaN is the best there can be), weights are not kept for want of a
+    metric (ModelCheckpoint saves those of an epoch without one), and a trial that has stopped stays
     as it is.
 
     Which weights to keep: with ``best_monitor`` -1 those of every improvement by ``min_delta`` that
