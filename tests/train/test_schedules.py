@@ -229,13 +229,13 @@ def test_one_cycle_equals_pytorch(
     assert_allclose(got, wanted, rtol=1e-5, atol=1e-6 * RATE)
 
 
-@pytest.mark.parametrize("t_mul", [1.0, 1.25, 1.5, 2.0, 3.0])
+@pytest.mark.parametrize("t_mul", [1.0, 1.25, 1.5, 2.0, 3.0, 7.0])
 def test_restarts_begin_where_the_cycle_before_ends(t_mul: float, hyperparameters: Any) -> None:
     """Against a loop over cycles; Keras's logarithms round some beginnings down in float32."""
     numbers = hyperparameters(
         schedule="cosine_restarts", learning_rate=RATE, t_mul=t_mul, m_mul=0.9, decay_epochs=2
     )
-    for cycle in range(12):
+    for cycle in range(12 if t_mul < 7 else 7):
         begin, length = sum(2 * t_mul**n for n in range(cycle)), 2 * t_mul**cycle
         for done in (0, 0.25, 0.5):
             time = np.float32(begin + done * length)
