@@ -115,7 +115,7 @@ def run_keras(settings: dict[str, Any], metrics: Any, validated: Any) -> dict[st
     for callback in (early, plateau, checkpoint):
         callback.set_model(model)
         callback.on_train_begin()
-    seen: dict[str, list[Any]] = {"stopped": [], "kept": [], "rate": []}
+    seen: dict[str, list[Any]] = {"stopped": [], "kept": [], "rate": [], "counts": []}
     for epoch, (row, has_validation) in enumerate(zip(metrics, validated, strict=True)):
         model.weights = epoch
         logs = dict(zip(METRICS, map(float, row), strict=True))
@@ -132,6 +132,7 @@ def run_keras(settings: dict[str, Any], metrics: Any, validated: Any) -> dict[st
         seen["stopped"].append(stopped)
         seen["kept"].append(restored if settings["best_monitor"] is None else model.saved)
         seen["rate"].append(model.optimizer.learning_rate)
+        seen["counts"].append((early.wait, plateau.wait, plateau.cooldown_counter))
         if stopped:
             break
     return seen
@@ -161,6 +162,8 @@ def test_equals_keras_s_callbacks(hyperparameters: Any, settings: Any, curves: A
     assert got.stopped[:epochs].tolist() == wanted["stopped"]
     assert last_improved(got)[:epochs] == wanted["kept"]
     assert got.plateau_rate[:epochs].tolist() == wanted["rate"]
+    counts = got.wait.tolist(), got.plateau_wait.tolist(), got.plateau_cooldown.tolist()
+    assert list(zip(*counts, strict=True))[:epochs] == wanted["counts"]
     assert np.isfinite(got.kept_best).tolist()[:epochs] == [kept >= 0 for kept in wanted["kept"]]
     # What has stopped stays so, and keeps what it had.
     for name, leaf in got._asdict().items():
@@ -208,8 +211,9 @@ def test_a_metric_that_is_not_finite_is_no_improvement(
         assert got.wait.tolist() == [1, 2, 3] + [0] * 5 + [1] + [0] * 15
         assert got.plateau_wait.tolist() == [1, 2, 0] + [0] * 5 + [1] + [0] * 15
         assert not any(np.any(np.isnan(leaf)) for leaf in got)
-    got = run(hyperparameters(**fields, early_stopping=True, patience=2), metrics, ALL)
-    assert got.stopped.tolist() == [False] + [True] * (EPOCHS - 1)
+    for patience in (0, 1, 2):  # Keras never stops after the first epoch
+        got = run(hyperparameters(**fields, early_stopping=True, patience=patience), metrics, ALL)
+        assert got.stopped.tolist() == [False] + [True] * (EPOCHS - 1)
 
 
 @pytest.mark.parametrize("best_monitor", [None, "val_accuracy"])
