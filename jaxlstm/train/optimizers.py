@@ -6,7 +6,7 @@ shape, so that the state of a trial looks the same whichever it uses.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -170,6 +170,7 @@ def update(
     params: Any,
     rate: Array,
     step: Array,
+    among: Sequence[str] = OPTIMIZERS,
 ) -> tuple[Any, Slots]:
     """Applies one optimizer step: clips the gradients, decays the weights, then steps.
 
@@ -190,6 +191,8 @@ def update(
       params: the parameters.
       rate: learning rate of this step, shape ``()``.
       step: steps done so far, shape ``()``, dtype int32.
+      among: names that hold the trial's own. Lanes side by side compute every rule that is compiled
+        and choose afterwards.
 
     Returns:
       The new parameters and slots.
@@ -215,8 +218,11 @@ def update(
 
         return apply
 
-    rules = [branch(RULES[name]) for name in OPTIMIZERS]
+    used = list(dict.fromkeys(RULES[name] for name in among))
+    places = [used.index(RULES[name]) if name in among else 0 for name in OPTIMIZERS]
+    place = jnp.asarray(places, jnp.int32)[h.optimizer]
+    rules = [branch(rule) for rule in used]
     params, first, second = map(
-        restore, lax.switch(h.optimizer, rules, *vectors, _clip(h, grads), flat)
+        restore, lax.switch(place, rules, *vectors, _clip(h, grads), flat)
     )
     return params, Slots(first, second, product)
