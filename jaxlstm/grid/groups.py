@@ -18,6 +18,7 @@ import numpy as np
 from jaxlstm.grid import programs
 from jaxlstm.grid.space import Problem
 from jaxlstm.nn import padding
+from jaxlstm.train.hyperparameters import OPTIMIZERS
 from jaxlstm.train.trial import Structure
 
 # Rows of a micro-batch where lanes run one at a time. A core takes no longer for four micro-batches
@@ -104,7 +105,15 @@ def group(problem: Problem, lanes: Sequence[Lane], layout: str, platform: str) -
     groups = [Sharing(key[0], tuple(members)) for key, members in kinds.items()]
     if layout == "loop":
         return groups
-    return _merge(problem, groups, COSTS["cpu" if platform == "cpu" else "gpu"])
+    merged = _merge(problem, groups, COSTS["cpu" if platform == "cpu" else "gpu"])
+    return [_with_optimizers(problem, one) for one in merged]
+
+
+def _with_optimizers(problem: Problem, one: Sharing) -> Sharing:
+    """Only the optimizers that the lanes use: side by side, each lane would compute all nine."""
+    networks = (problem.trials[lane.trials[0]].network for lane in one.lanes)
+    used = sorted({OPTIMIZERS[int(network.hyperparameters.optimizer)] for network in networks})
+    return Sharing(dataclasses.replace(one.structure, optimizers=tuple(used)), one.lanes)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

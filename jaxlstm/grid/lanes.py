@@ -118,8 +118,7 @@ class Lanes:
         """Puts trials and their states into slots."""
         if self._mesh is None:
             ((trial, state),) = entries.values()
-            self._numbers = jax.device_put(trial.network.hyperparameters)
-            self._state = jax.device_put(state)
+            self._numbers, self._state = trial.network.hyperparameters, state
             self._rows = self._devices.rows[trial.rows]
             return
         some = next(iter(entries.values()))

@@ -37,7 +37,10 @@ _compile_seconds: list[float] = []
 
 def _signature(tree: Any) -> Any:
     leaves, treedef = jax.tree.flatten(tree)
-    return treedef, tuple((np.shape(leaf), jax.dtypes.result_type(leaf)) for leaf in leaves)
+    return treedef, tuple(
+        (leaf.shape, leaf.dtype) if hasattr(leaf, "dtype") else jnp.result_type(leaf)
+        for leaf in leaves
+    )
 
 
 def _compiled(

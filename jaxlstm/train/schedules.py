@@ -30,9 +30,8 @@ def _restarts(h: Hyperparameters, t: Array) -> Array:
         return (t_mul**number - 1) / (t_mul - 1)
 
     number = jnp.floor(jnp.log1p(cycles * (t_mul - 1)) / jnp.log(t_mul))
-    # The logarithms' rounding may be a cycle off where a cycle begins.
+    # Where a cycle begins the logarithms may be rounded down to the one before.
     number = jnp.where(begin(number + 1) <= cycles, number + 1, number)
-    number = jnp.where(begin(number) > cycles, number - 1, number)
     done = (cycles - begin(number)) / t_mul**number
     number = jnp.where(grows, number, jnp.floor(cycles))
     done = jnp.where(grows, done, cycles - jnp.floor(cycles))

@@ -62,7 +62,8 @@ def update(
 
     As Keras's EarlyStopping, ModelCheckpoint (``save_best_only``) and ReduceLROnPlateau do at the
     end of an epoch, in mode "auto". Apart from them: a metric that is NaN or infinite is never an
-    improvement (to Keras a first NaN is the best there can be), and a trial that has stopped stays
+    improvement (to Keras a first NaN is the best there can be), weights are not kept for want of a
+    metric (ModelCheckpoint saves those of an epoch without one), and a trial that has stopped stays
     as it is.
 
     Which weights to keep: with ``best_monitor`` -1 those of every improvement by ``min_delta`` that
@@ -99,9 +100,8 @@ def update(
     value, known = _read(metrics, h.plateau_monitor, validated)
     better = jnp.isfinite(value) & (value + h.plateau_min_delta < s.plateau_best)
     cooldown = jnp.maximum(s.plateau_cooldown - 1, 0)
-    plateau_wait = jnp.where(better | (s.plateau_cooldown > 0), 0, s.plateau_wait)
     waits = ~better & (cooldown == 0)
-    plateau_wait = plateau_wait + waits
+    plateau_wait = jnp.where(better, 0, s.plateau_wait + waits)  # 0 all through a cooldown
     reduces = waits & (plateau_wait >= h.plateau_patience) & (s.plateau_rate > h.min_lr)
     reduced = jnp.maximum(s.plateau_rate * h.plateau_factor, h.min_lr)
     looked = Stopping(

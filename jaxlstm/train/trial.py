@@ -18,7 +18,7 @@ from jax import lax
 
 from jaxlstm.nn.layers import BATCH, FIRST_ROW
 from jaxlstm.train import objective, optimizers, schedules, stopping
-from jaxlstm.train.hyperparameters import Hyperparameters
+from jaxlstm.train.hyperparameters import OPTIMIZERS, Hyperparameters
 
 Array = jax.Array
 
@@ -34,6 +34,7 @@ class Structure:
     module: nn.Module  # its traced fields hold placeholders
     micro_batch: int  # rows of a forward and backward pass
     traced_fields: tuple[str, ...] = ()
+    optimizers: tuple[str, ...] = OPTIMIZERS  # that the program has
 
 
 class Data(NamedTuple):
@@ -286,7 +287,9 @@ def _train_rows(
             ).astype(dtype)
             total = objective.add_l2_gradient(walk.grads, params, h.l2)
             loss = walk.batch_loss + objective.l2_penalty(params, h.l2)
-            params, slots = optimizers.update(h, walk.slots, total, params, rate, walk.step)
+            params, slots = optimizers.update(
+                h, walk.slots, total, params, rate, walk.step, structure.optimizers
+            )
             return walk._replace(
                 weights=walk.weights._replace(params=params),
                 slots=slots,

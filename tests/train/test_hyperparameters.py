@@ -2,33 +2,44 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from fractions import Fraction
 from typing import Any
 
 import jax
+import keras
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
+from jaxlstm.train import schedules
 from jaxlstm.train.hyperparameters import (
     CHOICES,
+    DEFAULTS,
+    FLAGS,
+    MAX_BOUNDARIES,
+    METRICS,
     NUMBERS,
     OPTIMIZERS,
     SCHEDULES,
+    TABLES,
+    Hyperparameters,
     check,
     check_sizes,
     nearest,
+    needs_validation,
+    trace,
+    uses_total_epochs,
 )
 
 # Name, value, error, and what the message says is allowed.
 BAD = [
-    ("learning_rate", 0, ValueError, "a number above 0"),
+    ("learning_rate", 0, ValueError, "a number above 0 or None"),
     ("learning_rate", -0.1, ValueError, "a number above 0"),
     ("learning_rate", np.nan, ValueError, "a number above 0"),
     ("learning_rate", np.inf, ValueError, "a number above 0"),
     ("learning_rate", "0.1", TypeError, "a number above 0"),
-    ("learning_rate", None, TypeError, "a number above 0"),
     ("learning_rate", True, TypeError, "a number above 0"),
     ("learning_rate", 1j, TypeError, "a number above 0"),
     ("learning_rate", [0.1], TypeError, "a number above 0"),
@@ -38,12 +49,45 @@ BAD = [
     ("momentum", np.True_, TypeError, "a number in [0, 1)"),
     ("beta_1", 1.0, ValueError, "a number in [0, 1)"),
     ("beta_2", 1.5, ValueError, "a number in [0, 1)"),
-    ("rho", -0.5, ValueError, "a number in [0, 1)"),
+    ("beta_2", True, TypeError, "a number in [0, 1) or None"),
+    ("rho", -0.5, ValueError, "a number in [0, 1) or None"),
     ("epsilon", 0.0, ValueError, "a number above 0"),
+    ("epsilon", None, TypeError, "a number above 0"),
+    ("weight_decay", -0.1, ValueError, "a number of at least 0 or None"),
+    ("initial_accumulator_value", -0.1, ValueError, "a number of at least 0"),
+    ("learning_rate_power", 0.1, ValueError, "a number of at most 0"),
+    ("learning_rate_power", -np.inf, ValueError, "a number of at most 0"),
+    ("l1_regularization_strength", -1, ValueError, "a number of at least 0"),
+    ("l2_regularization_strength", -1, ValueError, "a number of at least 0"),
+    ("l2_shrinkage_regularization_strength", -1, ValueError, "a number of at least 0"),
+    ("beta", -1, ValueError, "a number of at least 0"),
+    ("clipnorm", 0, ValueError, "a number above 0 or None"),
+    ("clipnorm", np.inf, ValueError, "a number above 0 or None"),
+    ("clipvalue", -1.0, ValueError, "a number above 0 or None"),
+    ("global_clipnorm", "1", TypeError, "a number above 0 or None"),
     ("warmup_epochs", -1, ValueError, "a number of at least 0"),
     ("decay_epochs", 0, ValueError, "a number above 0"),
     ("decay_rate", 0.0, ValueError, "a number above 0"),
     ("alpha", 1.01, ValueError, "a number in [0, 1]"),
+    ("end_learning_rate", -1e-9, ValueError, "a number of at least 0"),
+    ("power", -1, ValueError, "a number of at least 0"),
+    ("t_mul", 0.5, ValueError, "a number of at least 1"),
+    ("m_mul", -0.5, ValueError, "a number of at least 0"),
+    ("pct_start", 1.5, ValueError, "a number in [0, 1]"),
+    ("div_factor", 0, ValueError, "a number above 0"),
+    ("final_div_factor", 0, ValueError, "a number above 0"),
+    ("plateau_factor", 1.0, ValueError, "a number in (0, 1)"),
+    ("plateau_factor", 0.0, ValueError, "a number in (0, 1)"),
+    ("plateau_patience", -1, ValueError, "an integer of at least 0"),
+    ("plateau_min_delta", -1e-4, ValueError, "a number of at least 0"),
+    ("cooldown", 1.5, TypeError, "an integer of at least 0"),
+    ("min_lr", -1, ValueError, "a number of at least 0"),
+    ("patience", -1, ValueError, "an integer of at least 0"),
+    ("patience", 2.0, TypeError, "an integer of at least 0"),
+    ("patience", None, TypeError, "an integer of at least 0"),
+    ("min_delta", -0.1, ValueError, "a number of at least 0"),
+    ("start_from_epoch", True, TypeError, "an integer of at least 0"),
+    ("label_smoothing", 1.1, ValueError, "a number in [0, 1]"),
     ("l2", -1e-3, ValueError, "a number of at least 0"),
     ("epochs", 0, ValueError, "an integer of at least 1"),
     ("epochs", 2.0, TypeError, "an integer of at least 1"),
@@ -55,14 +99,20 @@ BAD = [
     ("dense_dropout", -0.2, ValueError, "a number in [0, 1)"),
     ("nesterov", 1, TypeError, "True or False"),
     ("nesterov", "yes", TypeError, "True or False"),
-    ("optimizer", "adamx", ValueError, "one of adam, rmsprop, sgd"),
-    ("optimizer", 0, ValueError, "one of adam, rmsprop, sgd"),
-    ("optimizer", ["adam"], ValueError, "one of adam, rmsprop, sgd"),
-    ("schedule", None, ValueError, "one of constant, cosine, step, exponential"),
+    *((name, "no", TypeError, "True or False") for name in FLAGS[1:]),
+    ("optimizer", "adamx", ValueError, "one of adam, adamw, nadam, rmsprop, sgd"),
+    ("optimizer", 0, ValueError, "one of adam, adamw"),
+    ("optimizer", ["adam"], ValueError, "one of adam, adamw"),
+    ("schedule", None, ValueError, "one of constant, step, exponential, inverse_time"),
+    ("plateau_monitor", "val_los", ValueError, "one of loss, accuracy, val_loss, val_accuracy"),
+    ("monitor", None, ValueError, "one of loss, accuracy, val_loss, val_accuracy"),
+    ("best_monitor", "val_acc", ValueError, "one of loss, accuracy, val_loss, val_accuracy"),
+    ("boundaries", 3, TypeError, "a tuple of numbers"),
+    ("values", "0.1", TypeError, "a tuple of numbers"),
 ]
 
 GOOD = {
-    "learning_rate": [1e-3, 1, np.float32(0.1), np.int64(2), Fraction(1, 3)],
+    "learning_rate": [None, 1e-3, 1, np.float32(0.1), np.int64(2), Fraction(1, 3)],
     "momentum": [0, 0.999, np.float64(0.5)],
     "epsilon": [1e-30],
     "warmup_epochs": [0, 0.5, 3],
@@ -73,6 +123,13 @@ GOOD = {
     "batch_size": [1, np.int64(512)],
     "dropout": [0, 0.99],
     "nesterov": [True, False, np.True_],
+    "weight_decay": [None, 0, 0.1],
+    "clipnorm": [None, 1, 0.5],
+    "learning_rate_power": [0, -0.5, -2],
+    "patience": [0, np.int8(3), 10**12],
+    "best_monitor": [None, *METRICS],
+    "boundaries": [(), (1, 2.5), [0.5], np.array([1, 2]), tuple(range(MAX_BOUNDARIES))],
+    "values": [(), (0.1,), np.array([0.1, 0.2])],
     "optimizer": [*OPTIMIZERS, np.str_("adam")],
     "schedule": list(SCHEDULES),
 }
@@ -88,7 +145,7 @@ def test_bad_values(name: str, value: Any, error: type[Exception], allowed: str)
 
 
 def test_every_hyperparameter_has_a_bad_value_above() -> None:
-    assert {row[0] for row in BAD} == {*NUMBERS, *CHOICES, "nesterov"}
+    assert {row[0] for row in BAD} == {*NUMBERS, *CHOICES, *FLAGS, *TABLES}
 
 
 @pytest.mark.parametrize("name", GOOD)
@@ -118,10 +175,138 @@ def test_the_nearest_right_name(name: str, value: str, meant: str | None) -> Non
     assert str(caught.value).endswith(f"Did you mean {meant!r}?" if meant else f"got {value!r}.")
 
 
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"boundaries": (1, 3, 3)}, r"boundaries must increase .*, got \(1, 3, 3\)\."),
+        ({"boundaries": (2, 1)}, r"boundaries must increase"),
+        ({"boundaries": (1, -1)}, r"boundaries\[1\] must be a number of at least 0, got -1\."),
+        ({"values": (0.1, np.nan)}, r"values\[1\] must be a number of at least 0, got nan\."),
+        ({"boundaries": (*range(17),)}, r"boundaries must have at most 16 entries, got 17"),
+        (
+            {"boundaries": (1, 2), "values": (0.1, 0.2)},
+            r"values must have one entry more than boundaries, got boundaries=\(1, 2\) and values=",
+        ),
+        ({"boundaries": (1,), "values": ()}, "one entry more"),
+        ({"schedule": "piecewise", "boundaries": (), "values": ()}, "one entry more"),
+        (
+            {"clipnorm": 1.0, "clipvalue": None, "global_clipnorm": 2.0},
+            r"only one of clipnorm, clipvalue, global_clipnorm may be set, got clipnorm=1\.0 and "
+            r"global_clipnorm=2\.0\.",
+        ),
+        ({"clipvalue": 1, "clipnorm": 2}, "only one of"),
+    ],
+)
+def test_what_does_not_go_together(params: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check(params)
+
+
+def test_an_entry_of_another_type() -> None:
+    with pytest.raises(TypeError, match=r"values\[1\] must be a number of at least 0, got 'x'"):
+        check({"values": (0.1, "x")})
+
+
 def test_nearest() -> None:
     assert nearest("unit", ["epochs", "units", "dense"]) == " Did you mean 'units'?"
     assert nearest("xyz", ["epochs", "units", "dense"]) == ""
     assert nearest("xyz", []) == ""
+
+
+class TestDefaults:
+    def test_they_are_allowed_and_complete(self) -> None:
+        check(DEFAULTS)
+        assert DEFAULTS.keys() == {*Hyperparameters._fields} - {"class_weight", "fields"}
+
+    @pytest.mark.parametrize(
+        "optimizer",
+        ["Adam", "AdamW", "Nadam", "RMSprop", "SGD", "Adadelta", "Adagrad", "Ftrl", "Lion"],
+    )
+    def test_an_optimizer_s_are_keras_s(self, optimizer: str) -> None:
+        got = trace({"optimizer": optimizer.lower()}, np.ones(2), {})
+        theirs = inspect.signature(getattr(keras.optimizers, optimizer)).parameters
+        shared = set(theirs) & set(Hyperparameters._fields)
+        assert {"learning_rate", "weight_decay", "clipnorm", "global_clipnorm"} <= shared
+        for name in shared:
+            wanted = theirs[name].default
+            if wanted is None:
+                wanted = np.inf if "clip" in name else 0
+            assert getattr(got, name) == np.float32(wanted), name
+
+    @pytest.mark.parametrize(
+        ("theirs", "ours"),
+        [
+            (keras.callbacks.EarlyStopping, {}),
+            (
+                keras.callbacks.ReduceLROnPlateau,
+                {
+                    name: f"plateau_{name}"
+                    for name in ("monitor", "factor", "patience", "min_delta")
+                },
+            ),
+            (keras.optimizers.schedules.PolynomialDecay, {}),
+            (keras.optimizers.schedules.CosineDecay, {}),
+            (keras.optimizers.schedules.CosineDecayRestarts, {}),
+        ],
+    )
+    def test_those_of_schedules_and_callbacks_are_keras_s(
+        self, theirs: Any, ours: dict[str, str]
+    ) -> None:
+        compared = 0
+        for name, parameter in inspect.signature(theirs).parameters.items():
+            name = ours.get(name, name)
+            if name in DEFAULTS and parameter.default is not parameter.empty:
+                assert DEFAULTS[name] == parameter.default, name
+                compared += 1
+        assert compared
+
+    def test_what_is_named_is_not_looked_up(self) -> None:
+        named = {"learning_rate": 0.5, "beta_2": 0.25, "rho": 0.125, "weight_decay": 0.0}
+        for optimizer in OPTIMIZERS:
+            got = trace({"optimizer": optimizer, **named}, np.ones(2), {})
+            assert {name: getattr(got, name) for name in named} == named
+
+
+def test_which_schedules_use_the_total() -> None:
+    used = {name for name in SCHEDULES if uses_total_epochs({"schedule": name})}
+    assert used == {"cosine", "onecycle"}
+    assert not uses_total_epochs({})
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_those_that_do_not_give_the_same_rates_whatever_the_total(
+    schedule: str, hyperparameters: Any
+) -> None:
+    time = np.linspace(0, 5, 23, dtype=np.float32)
+    few, many = (
+        jax.vmap(schedules.learning_rate, (None, 0, None))(
+            hyperparameters(schedule=schedule, epochs=epochs, values=(0.1,)), time, 0.1
+        )
+        for epochs in (5, 9)
+    )
+    assert np.array_equal(few, many) != uses_total_epochs({"schedule": schedule})
+
+
+@pytest.mark.parametrize(
+    ("params", "needed"),
+    [
+        ({}, False),
+        ({"monitor": "val_loss", "best_monitor": "val_loss"}, False),
+        ({"early_stopping": True}, True),
+        ({"early_stopping": True, "monitor": "val_accuracy"}, True),
+        ({"early_stopping": True, "monitor": "loss"}, False),
+        ({"early_stopping": True, "monitor": "loss", "best_monitor": "val_loss"}, False),
+        ({"restore_best_weights": True}, True),
+        ({"restore_best_weights": True, "monitor": "accuracy"}, False),
+        ({"restore_best_weights": True, "monitor": "loss", "best_monitor": "val_loss"}, True),
+        ({"restore_best_weights": True, "best_monitor": "loss"}, False),
+        ({"schedule": "plateau"}, True),
+        ({"schedule": "plateau", "plateau_monitor": "loss"}, False),
+        ({"schedule": "step", "plateau_monitor": "val_loss"}, False),
+    ],
+)
+def test_who_needs_validation(params: dict[str, Any], needed: bool) -> None:
+    assert needs_validation(params) is needed
 
 
 class TestSizes:
@@ -192,16 +377,43 @@ class TestTrace:
         assert_array_equal(got.class_weight, [0.5, 2.0])
         assert got.fields == {"dropout": 0.25}
 
+    def test_none(self, hyperparameters: Any) -> None:
+        got = hyperparameters()
+        assert got.best_monitor == -1
+        assert got.clipnorm == got.clipvalue == got.global_clipnorm == np.inf
+        assert hyperparameters(best_monitor="accuracy").best_monitor == METRICS.index("accuracy")
+
+    def test_tables(self, hyperparameters: Any) -> None:
+        got = hyperparameters(boundaries=(1, 2.5), values=[0.3, 0.2, 0.1])
+        assert_array_equal(got.boundaries, [1, 2.5] + [np.inf] * 14)
+        assert_array_equal(got.values, np.float32([0.3, 0.2] + [0.1] * 15))
+        full = hyperparameters(boundaries=range(16), values=range(17))
+        assert_array_equal(full.boundaries, range(16))
+        assert_array_equal(full.values, range(17))
+        assert hyperparameters().values.shape == (17,)
+
+    def test_a_patience_without_end(self, hyperparameters: Any) -> None:
+        assert hyperparameters(patience=10**12).patience == np.iinfo(np.int32).max
+
     @pytest.mark.parametrize("precision", [np.float32, np.float64])
     def test_types_do_not_depend_on_the_values(self, precision: Any, hyperparameters: Any) -> None:
         """So that trials which differ in them share a compiled program."""
         with jax.enable_x64(precision == np.float64):
             a = hyperparameters(learning_rate=1, momentum=0, fields={"dropout": 0})
             b = hyperparameters(
-                learning_rate=np.float16(0.5), momentum=0.5, fields={"dropout": np.float64(0.5)}
+                learning_rate=np.float16(0.5),
+                momentum=0.5,
+                clipnorm=1,
+                boundaries=np.array([1, 2]),
+                values=(1, 2, 3),
+                best_monitor="loss",
+                patience=np.int64(3),
+                cycle=np.True_,
+                fields={"dropout": np.float64(0.5)},
             )
         types = [jax.tree.map(lambda leaf: (leaf.dtype, leaf.shape), tree) for tree in (a, b)]
         assert types[0] == types[1]
         assert a.learning_rate.dtype == precision
-        assert a.optimizer.dtype == a.schedule.dtype == np.int32
-        assert a.nesterov.dtype == bool
+        assert a.optimizer.dtype == a.schedule.dtype == a.best_monitor.dtype == np.int32
+        assert a.batch_size.dtype == a.patience.dtype == a.cooldown.dtype == np.int32
+        assert a.nesterov.dtype == a.early_stopping.dtype == bool
