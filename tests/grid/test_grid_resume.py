@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import multiprocessing
-import os
 import pickle
 import random
 import shutil
@@ -192,9 +191,197 @@ def test_killed_at_any_moment_and_resumed(
             before = runs.finished()
         assert_same_tables(runs.tables(), expected)
         assert before == set(range(18))
-        assert Store(runs.folder, json.loads((runs.folder / "search.json").read_text())[
-            "fingerprint"
-        ]).keys() == []
+        assert Store.keys(_reader(runs.folder)) == []  # no saves are left behind
     print(f"{done} kills, {continued} lanes went on from a save")
     if kills > 2:
         assert continued > 0
+
+
+class Broken(Exception):
+    """Ends a search as a kill would, but that the process lives."""
+
+
+def break_off(monkeypatch: pytest.MonkeyPatch, search: GridSearch, data: Any, saves: int) -> bool:
+    """Fits up to so many saves of lanes in work; whether there were as many."""
+    save, count = Store.save, [0]
+
+    def counted(store: Store, *args: Any) -> None:
+        save(store, *args)
+        count[0] += 1
+        if count[0] == saves:
+            raise Broken
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "save", counted)
+        try:
+            search.fit(*data)
+        except Broken:
+            return True
+    return False
+
+
+@pytest.mark.parametrize("layout", ["loop", "vmap"])
+def test_every_save_is_one_to_go_on_from(
+    layout: str, data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of a lane that the device has stopped and the host does not know of yet."""
+    monkeypatch.setitem(planning.MOST_LANES, "cpu", 4)
+    grid = [{"epochs": [1, 3]}, {**STOPPING, "epochs": [3, 9]}]
+    settings: dict[str, Any] = {"param_grid": grid, "layout": layout, "n_jobs": 1}
+    expected = tables(make_search(None, **settings).fit(*data))
+    assert (expected["results_"]["status"] == "stopped early").any()
+    saves = 0
+    while True:
+        saves += 1 if layout == "vmap" else 6
+        search = make_search(tmp_path / str(saves), **settings)
+        if not break_off(monkeypatch, search, data, saves):
+            break
+        assert_same_tables(tables(clone(search).fit(*data)), expected)
+    assert saves >= 8
+
+
+def test_layout_workers_and_verbosity_may_change(
+    data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """Lanes saved at a width that the other layout pads begin again."""
+    grid = {"units": [3, 6], "epochs": [1, 4], "optimizer": ["adam", "sgd"]}
+    expected = make_search(None, param_grid=grid).fit(*data)
+    for number, (first, then) in enumerate([("loop", "vmap"), ("vmap", "loop")]):
+        folder = tmp_path / str(number)
+        search = make_search(folder, param_grid=grid, layout=first, n_jobs=1)
+        assert break_off(monkeypatch, search, data, 2)
+        assert Store.keys(_reader(folder))
+        search.set_params(layout=then, n_jobs=2, verbose=1, checkpoint_every=30.0).fit(*data)
+        assert search.plan_.layout == then
+        assert (search.results_["status"] == "ok").all()
+        pd.testing.assert_frame_equal(search.curves_, expected.curves_, rtol=1e-3)  # padded
+    capsys.readouterr()
+
+
+def _reader(folder: Path) -> Any:
+    """The part of a store that only reads."""
+    store = Store.__new__(Store)
+    store.folder = folder
+    return store
+
+
+def _fit_is_refused(search: GridSearch, data: Any, message: str, error: Any = ValueError) -> None:
+    with pytest.raises(error, match=message) as caught:
+        search.fit(*data)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise AssertionError("something was trained")
+
+    monkeypatch.setattr(searching, "execute", fail)
+
+
+SMALL: dict[str, Any] = {"param_grid": {"epochs": [1], "dropout": [0.1, 0.2]}}
+
+
+def test_another_search_is_refused_in_one_sentence(
+    data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    X, y = data
+    search = make_search(tmp_path / "s", **SMALL)
+    first = tables(search.fit(X, y))
+    trained: list[Any] = []
+    score = Scoring.__call__
+    monkeypatch.setattr(
+        Scoring, "__call__", lambda *args: (trained.append(args[1]), score(*args))[1]
+    )
+    assert_same_tables(tables(clone(search).fit(X, y)), first)  # all is there
+    assert trained == []
+
+    other = X.copy()
+    other[3, 1, 0] += 1e-6
+    _fit_is_refused(clone(search), (other, y), "holds another search: the data differ. Choose")
+    swapped = y.copy()
+    place = np.flatnonzero(y != y[0])[0]
+    swapped[[0, place]] = y[[place, 0]]
+    _fit_is_refused(clone(search), (X, swapped), "the data differ")
+    for settings in (
+        {"param_grid": {"epochs": [1], "dropout": [0.1, 0.3]}},
+        {"random_state": 4},
+        {"n_seeds": 2},
+        {"scoring": "accuracy"},
+        {"error_score": 0.0},
+        {"validation_freq": 2},
+        {"return_train_score": True},
+        {"estimator": clone(search.estimator).set_params(learning_rate=0.1)},
+    ):
+        changed = clone(search).set_params(**settings)
+        _fit_is_refused(changed, data, "the settings differ. Choose another folder")
+    changed = clone(search).set_params(cv=KFold(3, shuffle=True, random_state=2))
+    _fit_is_refused(changed, data, "the settings and the splits differ")
+    with monkeypatch.context() as patch:
+        patch.setattr(searching, "code_version", lambda: "jaxlstm 0.0.1, jax 0.1")
+        _fit_is_refused(clone(search), data, r"the code differs \(code: jaxlstm .* there, jaxlstm 0")
+    with Store(tmp_path / "s", json.loads((tmp_path / "s/search.json").read_text())["fingerprint"]):
+        _fit_is_refused(clone(search), data, "in use by another search that is running")
+    assert trained == []
+    assert_same_tables(tables(clone(search).fit(X, y)), first)
+
+
+@pytest.mark.parametrize("seed", [None, np.random.RandomState(0)])
+def test_a_search_without_a_seed_cannot_go_on(
+    seed: Any, data: Any, tmp_path: Path, no_training: None
+) -> None:
+    search = make_search(tmp_path / "s", **SMALL).set_params(random_state=seed)
+    _fit_is_refused(search, data, "checkpoint_dir needs a random_state that is an integer.*; got")
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_bad_folder_is_said_before_anything_is_trained(
+    data: Any, tmp_path: Path, no_training: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "text.md").write_text("")
+    for folder, error, message in (
+        ("file", ValueError, "is a file"),
+        ("file/s", OSError, "cannot be written: .*Not a directory"),
+        ("thesis", ValueError, "a folder with other files in it, such as 'text.md'"),
+    ):
+        _fit_is_refused(make_search(tmp_path / folder, **SMALL), data, message, error)
+    search = make_search(tmp_path / "s", **SMALL)
+    usage = shutil.disk_usage(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=20_000))
+        _fit_is_refused(search, data, "too little space: the search may need .* 20.0 kB are", OSError)
+    _fit_is_refused(
+        search.set_params(checkpoint_every=-1), data, "every must be seconds, 0 or more, got -1"
+    )
+
+
+@pytest.mark.parametrize("what", ["states", "records"])
+def test_a_disk_that_fills_up_costs_the_saves_only(
+    what: str, data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = tables(make_search(None, **SMALL).fit(*data))
+    full = OSError(errno.ENOSPC, "No space left on device")
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise full
+
+    from jaxlstm.grid import saves
+
+    grid = {"param_grid": {"epochs": [1], "dropout": [0.1, 0.2]}}
+    search = make_search(tmp_path / "s", **grid)
+    with monkeypatch.context() as patch:
+        if what == "states":
+            grid["param_grid"]["epochs"] = [2]
+            expected = tables(make_search(None, **grid).fit(*data))
+            search.set_params(**grid)
+            patch.setattr(saves, "save", fail)
+        else:
+            patch.setattr(Store, "_append", fail)
+        with pytest.warns(RuntimeWarning, match="No space left on device") as caught:
+            search.fit(*data)
+    assert len(caught) == 1
+    assert str(tmp_path / "s") in str(caught[0].message)
+    assert caught[0].filename == __file__
+    assert_same_tables(tables(search), expected)
