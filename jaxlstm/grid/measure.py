@@ -71,15 +71,18 @@ def program_for(
     return programs.train_program(structure, layout, args, mesh), args
 
 
-def program_bytes(program: Any, data: Data) -> int:
-    """Bytes that a running program holds beside the data set; 0 where XLA does not say."""
+def program_bytes(program: Any, data: Data, at_once: int = 1) -> int:
+    """Bytes that a running program holds beside the data set; 0 where XLA does not say.
+
+    ``at_once`` epochs are in flight: an accelerator has its temporary arrays for each.
+    """
     memory = program.memory_analysis()
     if memory is None:
         return 0
     total = (
         memory.argument_size_in_bytes
         + memory.output_size_in_bytes
-        + memory.temp_size_in_bytes
+        + memory.temp_size_in_bytes * at_once
         - memory.alias_size_in_bytes
     )
     return max(0, total - tree_bytes(data))

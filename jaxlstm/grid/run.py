@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import logging
 import threading
@@ -23,7 +22,7 @@ from jaxlstm.grid.outcome import CURVES, INTERRUPTED, LaneRun, Outcome, Progress
 from jaxlstm.grid.plan import Chunk, Plan
 from jaxlstm.grid.space import Problem, Trial
 from jaxlstm.grid.store import Store
-from jaxlstm.train.trial import Metrics
+from jaxlstm.train.trial import Metrics, State
 
 logger = logging.getLogger("jaxlstm")
 
@@ -89,7 +88,7 @@ class _Run:
         devices = jax.devices() if self.plan.layout == "vmap" else jax.local_devices()[:1]
         self.devices = Devices(self.problem, self.plan.layout, devices)
         # The host reads an accelerator's metrics an epoch late, so that the device never waits.
-        self.late = 0 if self.plan.layout == "loop" else 1
+        self.late = 0 if devices[0].platform == "cpu" else 1
 
 
 class _ChunkRun:
@@ -180,16 +179,18 @@ class _ChunkRun:
                 self.run.store.drop(key)
 
     def _fill(self) -> None:
-        entries = {}
-        for slot, taken in enumerate(self.slots):
-            if taken is None and self.waiting:
-                lane_run = self.waiting.popleft()
-                trial = self._last_trial(lane_run)
-                state, lane_run.state = lane_run.state, None
-                entries[slot] = trial, state or self.lanes.first_state(trial)
-                self.slots[slot] = lane_run
-        if entries:
-            self.lanes.put(entries)
+        free = [slot for slot, taken in enumerate(self.slots) if taken is None]
+        if free and self.waiting:
+            self.lanes.put(self._entries(free))
+
+    def _entries(self, free: list[int]) -> Iterator[tuple[int, Trial, State]]:
+        """Waiting lanes for the free slots, their states made one by one."""
+        for slot in free[: len(self.waiting)]:
+            lane_run = self.waiting.popleft()
+            trial = self._last_trial(lane_run)
+            state, lane_run.state = lane_run.state, None
+            self.slots[slot] = lane_run
+            yield slot, trial, state or self.lanes.first_state(trial)
 
     def _last_trial(self, lane_run: LaneRun) -> Trial:
         return self.problem.trials[lane_run.lane.trials[-1]]
@@ -292,17 +293,6 @@ class _ChunkRun:
         self._end_lanes()
 
 
-@contextlib.contextmanager
-def _settings_of(caller: dict[str, Any]) -> Iterator[None]:
-    """JAX's context managers act on one thread: the workers take over the caller's settings."""
-    with (
-        jax.enable_x64(caller["jax_enable_x64"]),
-        jax.default_matmul_precision(caller["jax_default_matmul_precision"]),
-        jax.numpy_rank_promotion(caller["jax_numpy_rank_promotion"]),
-    ):
-        yield
-
-
 def execute(
     plan: Plan,
     problem: Problem,
@@ -376,11 +366,10 @@ def execute(
         outcomes,
         queue,
     )
-    names = ("jax_enable_x64", "jax_default_matmul_precision", "jax_numpy_rank_promotion")
-    caller = {name: getattr(jax.config, name) for name in names}
+    settings = programs.settings()
 
     def work() -> None:
-        with _settings_of(caller):
+        with settings():
             while (chunk := queue.take()) is not None:
                 _ChunkRun(run, chunk).train()
                 queue.is_ready(chunk.group)
