@@ -57,6 +57,12 @@ class Classifier(ClassifierMixin, BaseEstimator):
 
     # -- parameters -------------------------------------------------------------------------------
 
+    @classmethod
+    @functools.cache  # scikit-learn reads the signature anew for each of a search's thousands of clones
+    def _get_param_names(cls) -> list[str]:
+        names: list[str] = super()._get_param_names()
+        return names
+
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Parameters by name; with ``deep``, a module's fields too, as ``module__field``."""
         params = super().get_params(deep=deep)

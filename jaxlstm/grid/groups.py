@@ -116,55 +116,86 @@ def _with_optimizers(problem: Problem, one: Sharing) -> Sharing:
     return Sharing(dataclasses.replace(one.structure, optimizers=tuple(used)), one.lanes)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Candidate:
+    """A group that may be merged with others, and what its time is estimated from."""
+
+    sharing: Sharing
+    shape: tuple[int, ...]  # of a row
+    walks: dict[int, tuple[int, int]]  # by micro-batch size: those of its longest lane, and of all
+    seconds: float
+
+
 def _merge(problem: Problem, groups: list[Sharing], costs: Costs) -> list[Sharing]:
     """Merges the two groups that save most, until no merger saves anything."""
-    seconds = {id(one): _seconds(problem, one, costs) for one in groups}
+    sizes = {one.structure.micro_batch for one in groups}
+    left = []
+    for one in groups:
+        shape, walks = _row_shape(problem, one), {}
+        for size in sizes:
+            each = [lane_walks(problem, lane, size) for lane in one.lanes]
+            walks[size] = max(each), sum(each)
+        seconds = _seconds(one.structure, shape, walks, costs)
+        left.append(_Candidate(one, shape, walks, seconds))
+    tried: dict[tuple[_Candidate, _Candidate], _Candidate | None] = {}
     while True:
         best: tuple[float, Any] = (0.0, None)
-        for i, a in enumerate(groups):
-            for b in groups[i + 1 :]:
-                if (merged := _merged(problem, a, b, costs)) is not None:
-                    saved = seconds[id(a)] + seconds[id(b)] - merged[1]
-                    if saved > best[0]:
-                        best = saved, (a, b, *merged)
+        for i, a in enumerate(left):
+            for b in left[i + 1 :]:
+                if (a, b) not in tried:
+                    tried[a, b] = _merged(a, b, costs)
+                both = tried[a, b]
+                if both is not None and a.seconds + b.seconds - both.seconds > best[0]:
+                    best = a.seconds + b.seconds - both.seconds, (a, b, both)
         if best[1] is None:
-            return groups
-        a, b, both, time = best[1]
-        groups = [one for one in groups if one is not a and one is not b] + [both]
-        seconds[id(both)] = time
+            return [one.sharing for one in left]
+        a, b, both = best[1]
+        left = [one for one in left if one is not a and one is not b] + [both]
 
 
-def _merged(
-    problem: Problem, a: Sharing, b: Sharing, costs: Costs
-) -> tuple[Sharing, float] | None:
-    """The cheapest program for both, and its seconds; None if there is none."""
-    shape = _row_shape(problem, a)
-    if shape != _row_shape(problem, b) or a.structure.traced_fields != b.structure.traced_fields:
+def _merged(a: _Candidate, b: _Candidate, costs: Costs) -> _Candidate | None:
+    """The cheapest program for both; None if there is none."""
+    ours, theirs = a.sharing.structure, b.sharing.structure
+    if a.shape != b.shape or ours.traced_fields != theirs.traced_fields:
         return None
-    module = a.structure.module
-    if module != b.structure.module:
-        if not padding.can_share(module, b.structure.module):
-            return None
-        module = padding.widest([module, b.structure.module])
-    sizes = {a.structure.micro_batch, b.structure.micro_batch}
-    if len(sizes) > 1 and has_collections(a.structure, shape):
+    module = _common(ours.module, theirs.module)
+    if module is None:
+        return None
+    sizes = {ours.micro_batch, theirs.micro_batch}
+    if len(sizes) > 1 and has_collections(ours, a.shape):
         return None  # statistics of a batch are not sums over its micro-batches
-    options = [
-        Sharing(Structure(module, size, a.structure.traced_fields), a.lanes + b.lanes)
-        for size in sorted(sizes)
-    ]
-    timed = [(one, _seconds(problem, one, costs)) for one in options]
-    return min(timed, key=lambda pair: pair[1])
+    walks = {
+        size: (max(most, b.walks[size][0]), total + b.walks[size][1])
+        for size, (most, total) in a.walks.items()
+    }
+    lanes = a.sharing.lanes + b.sharing.lanes
+    options = []
+    for size in sorted(sizes):
+        structure = Structure(module, size, ours.traced_fields)
+        seconds = _seconds(structure, a.shape, walks, costs)
+        options.append(_Candidate(Sharing(structure, lanes), a.shape, walks, seconds))
+    return min(options, key=lambda one: one.seconds)
 
 
-def _seconds(problem: Problem, one: Sharing, costs: Costs) -> float:
+@functools.lru_cache(maxsize=1024)
+def _common(a: Any, b: Any) -> Any:
+    """The network that two can share; None if there is none."""
+    if a == b:
+        return a
+    return padding.widest([a, b]) if padding.can_share(a, b) else None
+
+
+def _seconds(
+    structure: Structure,
+    shape: tuple[int, ...],
+    walks: dict[int, tuple[int, int]],
+    costs: Costs,
+) -> float:
     """Estimated time of a group whose lanes run side by side, compilation included."""
-    size = one.structure.micro_batch
-    shape = _row_shape(problem, one)
+    most, total = walks[structure.micro_batch]
     steps = shape[0] if len(shape) > 1 else 1
-    walks = np.asarray([lane_walks(problem, lane, size) for lane in one.lanes])
-    arithmetic = 6 * size * steps * parameter_count(one.structure, shape) / costs.speed
-    return costs.compilation + walks.max() * steps * costs.latency + walks.sum() * arithmetic
+    arithmetic = 6 * structure.micro_batch * steps * parameter_count(structure, shape) / costs.speed
+    return costs.compilation + most * steps * costs.latency + total * arithmetic
 
 
 def _row_shape(problem: Problem, one: Sharing) -> tuple[int, ...]:

@@ -97,9 +97,10 @@ class _ChunkRun:
     def __init__(self, run: _Run, chunk: Chunk):
         self.run, self.problem, self.chunk = run, run.problem, chunk
         self.group = run.plan.groups[chunk.group]
-        self.variant = self.problem.trials[chunk.lanes[0].trials[0]].variant
         self.waiting = deque(self._lane_runs(chunk))
-        self.name = f"chunk-{chunk.group}-{chunk.lanes[0].trials[0]}"
+        first = self.problem.trials[chunk.lanes[0].trials[0]]
+        self.variant = first.variant
+        self.name = f"chunk-{chunk.group}-{first.index}"
         self.slots: list[LaneRun | None] = []
         self.pending: deque[tuple[list[LaneRun | None], np.ndarray, Metrics]] = deque()
         self.epoch_seconds = 0.0
@@ -265,7 +266,7 @@ class _ChunkRun:
         while self.pending:
             self._record()
         meta = {
-            "lanes": [lane_run.to_meta() if lane_run else None for lane_run in self.slots],
+            "lanes": [lane_run.to_meta(self.problem) if lane_run else None for lane_run in self.slots],
             "group": self.chunk.group,
         }
         self.run.store.save(self.key, self.lanes.states(), meta)
@@ -400,21 +401,32 @@ def _interrupted(trial: Trial) -> Outcome:
 def _saved_runs(plan: Plan, problem: Problem, store: Store) -> dict[int, LaneRun]:
     """The lanes that were in work when the process died, by their first trial's index."""
     runs: dict[int, LaneRun] = {}
+    places = {trial.index: place for place, trial in enumerate(problem.trials)}
+    groups = {place: one for one in plan.groups for place in one.trials}
     for key in store.keys():
-        group = plan.groups[int(key.split("-")[1])]
+        _, _, index, slots = key.split("-")
+        if int(index) not in places:
+            continue
+        group = groups[places[int(index)]]
         trial = problem.trials[group.lanes[0].trials[0]]
         x = problem.datasets[trial.variant].x
         row = np.zeros((1, *x.shape[1:]), x.dtype)
         like = programs.state_shape(group.structure, trial.network.hyperparameters, row)
-        found = store.load(key, lane_shapes(like, int(key.split("-")[-1])))
+        try:
+            found = store.load(key, lane_shapes(like, int(slots)))
+        except ValueError:  # of another layout and other widths: its lanes begin again
+            continue
         if found is None:
             continue
         states, meta = found
         for slot, lane in enumerate(meta["lanes"]):
-            if lane is not None:
-                state = jax.tree.map(lambda leaf, slot=slot: leaf[slot], states)
-                first = problem.trials[lane["trials"][0]].index
-                found_run = LaneRun.from_meta(lane, state)
-                if first not in runs or runs[first].epochs < found_run.epochs:
-                    runs[first] = found_run
+            first = lane["trials"][0] if lane is not None else None
+            if first not in places:
+                continue
+            if groups[places[first]].structure.module != group.structure.module:
+                continue  # padded to a width that its program no longer has
+            state = jax.tree.map(lambda leaf, slot=slot: leaf[slot], states)
+            found_run = LaneRun.from_meta(lane, places, state)
+            if first not in runs or runs[first].epochs < found_run.epochs:
+                runs[first] = found_run
     return runs

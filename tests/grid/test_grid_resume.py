@@ -1,0 +1,387 @@
+"""A search that was killed goes on where it was, to the same tables, byte for byte."""
+
+from __future__ import annotations
+
+import errno
+import json
+import multiprocessing
+import pickle
+import random
+import shutil
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import clone
+from sklearn.model_selection import KFold
+
+from jaxlstm import GridSearch, LSTMClassifier
+from jaxlstm.grid import plan as planning
+from jaxlstm.grid import search as searching
+from jaxlstm.grid.outcome import LaneRun
+from jaxlstm.grid.scoring import Scoring
+from jaxlstm.grid.store import Store
+
+FOLDS = KFold(3, shuffle=True, random_state=1)
+EPOCHS = {"optimizer": ["adam", "sgd"], "epochs": [2, 6]}  # one run, read twice
+STOPPING = {
+    "early_stopping": [True],
+    "patience": [0, 1],
+    "restore_best_weights": [True],
+    "validation_fraction": [0.25],
+    "learning_rate": [0.3],
+    "epochs": [8],
+}
+# Kept by tests that need a killed process: one that only forks is there in no time.
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["jaxlstm", "jaxlstm.grid.search", "optax", "orbax.checkpoint"])
+
+
+def make_search(folder: Any, **settings: Any) -> GridSearch:
+    """Lanes that save after every epoch; their weights are looked at."""
+    classifier = LSTMClassifier(
+        units=4, batch_size=8, dropout=0.2, recurrent_dropout=0.1, learning_rate=0.03
+    )
+    settings = {"param_grid": [EPOCHS, STOPPING], "layout": "loop"} | settings
+    return GridSearch(
+        classifier,
+        cv=FOLDS,
+        scoring="f1_macro",
+        refit=False,
+        random_state=3,
+        checkpoint_dir=folder,
+        checkpoint_every=0,
+        **settings,
+    )
+
+
+def tables(search: GridSearch) -> dict[str, Any]:
+    """All that a search found out, times aside."""
+    results = {name: column for name, column in search.cv_results_.items() if "time" not in name}
+    return {
+        "cv_results_": {
+            name: column.tolist() if name == "params" or name.startswith("param_") else column
+            for name, column in ((name, np.ma.asarray(column)) for name, column in results.items())
+        },
+        "results_": search.results_.drop(columns="fit_seconds"),
+        "curves_": search.curves_,
+        "best": (search.best_index_, search.best_params_, search.best_score_),
+    }
+
+
+def assert_same_tables(one: dict[str, Any], other: dict[str, Any]) -> None:
+    assert one.keys() == other.keys()
+    assert one["best"] == other["best"]
+    assert list(one["cv_results_"]) == list(other["cv_results_"])
+    for name, column in one["cv_results_"].items():
+        if isinstance(column, list):
+            assert column == other["cv_results_"][name], name
+        else:
+            assert column.tobytes() == other["cv_results_"][name].tobytes(), name
+    for name in ("results_", "curves_"):
+        pd.testing.assert_frame_equal(one[name], other[name], check_exact=True)
+
+
+def run_search(data: Any, folder: Path, out: Path, layout: str) -> None:
+    """A process of its own: writes down what it does, and what it found."""
+    warnings.simplefilter("error")
+    planning.MOST_LANES["cpu"] = 5  # some lanes wait for a slot
+    log = open(out / "log", "a", buffering=1)  # noqa: SIM115
+    score, record = Scoring.__call__, LaneRun.record
+
+    def logged_score(scoring: Any, trial: Any, outcome: Any) -> Any:
+        log.write(f"scored {trial.index}\n")
+        return score(scoring, trial, outcome)
+
+    def logged_record(run: LaneRun, *args: Any) -> None:
+        log.write(f"epoch {run.lane.trials[0]} {run.epochs}\n")
+        record(run, *args)
+
+    Scoring.__call__ = logged_score  # type: ignore[method-assign]
+    LaneRun.record = logged_record  # type: ignore[method-assign]
+    (out / "begun").touch()
+    search = make_search(folder, layout=layout).fit(*data)
+    (out / "tables.new").write_bytes(pickle.dumps(tables(search)))
+    (out / "tables.new").rename(out / "tables")
+
+
+class Runs:
+    """Starts processes that search, one after another, and reads what they wrote."""
+
+    def __init__(self, data: Any, folder: Path, layout: str):
+        self.data, self.folder, self.layout = data, folder / "search", layout
+        self.out = folder / "out"
+
+    def start(self, kill_after: float | None = None) -> bool:
+        """Whether it came to its end before it was killed."""
+        shutil.rmtree(self.out, ignore_errors=True)
+        self.out.mkdir(parents=True)
+        process = FORKS.Process(
+            target=run_search, args=(self.data, self.folder, self.out, self.layout)
+        )
+        process.start()
+        try:
+            while process.is_alive() and not (self.out / "begun").exists():
+                time.sleep(0.01)
+            process.join(240 if kill_after is None else kill_after)
+        finally:
+            process.kill()
+            process.join()
+        if kill_after is None:
+            assert process.exitcode == 0
+        assert process.exitcode in (0, -9)
+        return process.exitcode == 0
+
+    def finished(self) -> set[int]:
+        """Trials whose results are on the disk, whole."""
+        path = self.folder / "finished.jsonl"
+        text = path.read_text() if path.exists() else ""
+        return {json.loads(line)["trial"] for line in text.split("\n")[:-1]}
+
+    def log(self) -> list[list[str]]:
+        path = self.out / "log"
+        return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+
+    def tables(self) -> dict[str, Any]:
+        found: dict[str, Any] = pickle.loads((self.out / "tables").read_bytes())
+        return found
+
+
+@pytest.mark.parametrize("layout", ["loop", "vmap"])
+@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
+def test_killed_at_any_moment_and_resumed(
+    kills: int, layout: str, data: Any, tmp_path: Path
+) -> None:
+    whole = Runs(data, tmp_path / "whole", layout)
+    start = time.monotonic()
+    whole.start()
+    seconds = time.monotonic() - start
+    expected = whole.tables()
+    assert len(expected["results_"]) == 18
+    assert set(expected["results_"]["status"]) == {"ok", "stopped early"}
+
+    rng = random.Random(f"{kills} {layout}")
+    done = continued = 0
+    round_number = 0
+    while done < kills:
+        round_number += 1
+        runs = Runs(data, tmp_path / f"{round_number}", layout)
+        before: set[int] = set()
+        ended = False
+        while not ended:
+            last = done >= kills
+            # A moment of a whole run's time, so that few rounds see many kills.
+            ended = runs.start(None if last else rng.uniform(0.1, 0.7) * seconds)
+            log = runs.log()
+            scored = [int(entry[1]) for entry in log if entry[0] == "scored"]
+            assert len(set(scored)) == len(scored)
+            assert not before & set(scored)
+            epochs: dict[str, int] = {}
+            for entry in log:
+                if entry[0] == "epoch":
+                    assert int(entry[2]) == epochs.get(entry[1], int(entry[2]) - 1) + 1
+                    continued += entry[1] not in epochs and int(entry[2]) > 0
+                    epochs[entry[1]] = int(entry[2])
+            done += not ended
+            assert before <= runs.finished()
+            before = runs.finished()
+        assert_same_tables(runs.tables(), expected)
+        assert before == set(range(18))
+        assert Store.keys(_reader(runs.folder)) == []  # no saves are left behind
+    print(f"{done} kills, {continued} lanes went on from a save")
+    if kills > 2:
+        assert continued > 0
+
+
+class Broken(Exception):
+    """Ends a search as a kill would, but that the process lives."""
+
+
+def break_off(monkeypatch: pytest.MonkeyPatch, search: GridSearch, data: Any, saves: int) -> bool:
+    """Fits up to so many saves of lanes in work; whether there were as many."""
+    save, count = Store.save, [0]
+
+    def counted(store: Store, *args: Any) -> None:
+        save(store, *args)
+        count[0] += 1
+        if count[0] == saves:
+            raise Broken
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "save", counted)
+        try:
+            search.fit(*data)
+        except Broken:
+            return True
+    return False
+
+
+@pytest.mark.parametrize("layout", ["loop", "vmap"])
+def test_every_save_is_one_to_go_on_from(
+    layout: str, data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of a lane that the device has stopped and the host does not know of yet."""
+    monkeypatch.setitem(planning.MOST_LANES, "cpu", 4)
+    grid = [{"epochs": [1, 3]}, {**STOPPING, "epochs": [3, 9]}]
+    settings: dict[str, Any] = {"param_grid": grid, "layout": layout, "n_jobs": 1}
+    expected = tables(make_search(None, **settings).fit(*data))
+    assert (expected["results_"]["status"] == "stopped early").any()
+    saves = 0
+    while True:
+        saves += 1 if layout == "vmap" else 6
+        search = make_search(tmp_path / str(saves), **settings)
+        if not break_off(monkeypatch, search, data, saves):
+            break
+        assert_same_tables(tables(clone(search).fit(*data)), expected)
+    assert saves >= 8
+
+
+def test_layout_workers_and_verbosity_may_change(
+    data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """Lanes saved at a width that the other layout pads begin again."""
+    grid = {"units": [3, 6], "epochs": [1, 4], "optimizer": ["adam", "sgd"]}
+    expected = make_search(None, param_grid=grid).fit(*data)
+    for number, (first, then) in enumerate([("loop", "vmap"), ("vmap", "loop")]):
+        folder = tmp_path / str(number)
+        search = make_search(folder, param_grid=grid, layout=first, n_jobs=1)
+        assert break_off(monkeypatch, search, data, 2)
+        assert Store.keys(_reader(folder))
+        search.set_params(layout=then, n_jobs=2, verbose=1, checkpoint_every=30.0).fit(*data)
+        assert search.plan_.layout == then
+        assert (search.results_["status"] == "ok").all()
+        pd.testing.assert_frame_equal(search.curves_, expected.curves_, rtol=1e-3)  # padded
+    capsys.readouterr()
+
+
+def _reader(folder: Path) -> Any:
+    """The part of a store that only reads."""
+    store = Store.__new__(Store)
+    store.folder = folder
+    return store
+
+
+def _fit_is_refused(search: GridSearch, data: Any, message: str, error: Any = ValueError) -> None:
+    with pytest.raises(error, match=message) as caught:
+        search.fit(*data)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise AssertionError("something was trained")
+
+    monkeypatch.setattr(searching, "execute", fail)
+
+
+SMALL: dict[str, Any] = {"param_grid": {"epochs": [1], "dropout": [0.1, 0.2]}}
+
+
+def test_another_search_is_refused_in_one_sentence(
+    data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    X, y = data
+    search = make_search(tmp_path / "s", **SMALL)
+    first = tables(search.fit(X, y))
+    trained: list[Any] = []
+    score = Scoring.__call__
+    monkeypatch.setattr(
+        Scoring, "__call__", lambda *args: (trained.append(args[1]), score(*args))[1]
+    )
+    assert_same_tables(tables(clone(search).fit(X, y)), first)  # all is there
+    assert trained == []
+
+    other = X.copy()
+    other[3, 1, 0] += 1e-6
+    _fit_is_refused(clone(search), (other, y), "holds another search: the data differ. Choose")
+    swapped = y.copy()
+    place = np.flatnonzero(y != y[0])[0]
+    swapped[[0, place]] = y[[place, 0]]
+    _fit_is_refused(clone(search), (X, swapped), "the data differ")
+    for settings in (
+        {"param_grid": {"epochs": [1], "dropout": [0.1, 0.3]}},
+        {"random_state": 4},
+        {"n_seeds": 2},
+        {"scoring": "accuracy"},
+        {"error_score": 0.0},
+        {"validation_freq": 2},
+        {"return_train_score": True},
+        {"estimator": clone(search.estimator).set_params(learning_rate=0.1)},
+    ):
+        changed = clone(search).set_params(**settings)
+        _fit_is_refused(changed, data, "the settings differ. Choose another folder")
+    changed = clone(search).set_params(cv=KFold(3, shuffle=True, random_state=2))
+    _fit_is_refused(changed, data, "the settings and the splits differ")
+    with monkeypatch.context() as patch:
+        patch.setattr(searching, "code_version", lambda: "jaxlstm 0.0.1, jax 0.1")
+        _fit_is_refused(clone(search), data, r"the code differs \(code: jaxlstm .* there, jaxlstm 0")
+    with Store(tmp_path / "s", json.loads((tmp_path / "s/search.json").read_text())["fingerprint"]):
+        _fit_is_refused(clone(search), data, "in use by another search that is running")
+    assert trained == []
+    assert_same_tables(tables(clone(search).fit(X, y)), first)
+
+
+@pytest.mark.parametrize("seed", [None, np.random.RandomState(0)])
+def test_a_search_without_a_seed_cannot_go_on(
+    seed: Any, data: Any, tmp_path: Path, no_training: None
+) -> None:
+    search = make_search(tmp_path / "s", **SMALL).set_params(random_state=seed)
+    _fit_is_refused(search, data, "checkpoint_dir needs a random_state that is an integer.*; got")
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_bad_folder_is_said_before_anything_is_trained(
+    data: Any, tmp_path: Path, no_training: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "text.md").write_text("")
+    for folder, error, message in (
+        ("file", ValueError, "is a file"),
+        ("file/s", OSError, "cannot be written: .*Not a directory"),
+        ("thesis", ValueError, "a folder with other files in it, such as 'text.md'"),
+    ):
+        _fit_is_refused(make_search(tmp_path / folder, **SMALL), data, message, error)
+    search = make_search(tmp_path / "s", **SMALL)
+    usage = shutil.disk_usage(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=20_000))
+        _fit_is_refused(search, data, "too little space: the search may need .* 20.0 kB are", OSError)
+    _fit_is_refused(
+        search.set_params(checkpoint_every=-1), data, "every must be seconds, 0 or more, got -1"
+    )
+
+
+@pytest.mark.parametrize("what", ["states", "records"])
+def test_a_disk_that_fills_up_costs_the_saves_only(
+    what: str, data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = tables(make_search(None, **SMALL).fit(*data))
+    full = OSError(errno.ENOSPC, "No space left on device")
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise full
+
+    from jaxlstm.grid import saves
+
+    grid = {"param_grid": {"epochs": [1], "dropout": [0.1, 0.2]}}
+    search = make_search(tmp_path / "s", **grid)
+    with monkeypatch.context() as patch:
+        if what == "states":
+            grid["param_grid"]["epochs"] = [2]
+            expected = tables(make_search(None, **grid).fit(*data))
+            search.set_params(**grid)
+            patch.setattr(saves, "save", fail)
+        else:
+            patch.setattr(Store, "_append", fail)
+        with pytest.warns(RuntimeWarning, match="No space left on device") as caught:
+            search.fit(*data)
+    assert len(caught) == 1
+    assert str(tmp_path / "s") in str(caught[0].message)
+    assert caught[0].filename == __file__
+    assert_same_tables(tables(search), expected)
