@@ -22,6 +22,7 @@ from jaxlstm.grid.measure import lane_shapes
 from jaxlstm.grid.outcome import CURVES, INTERRUPTED, LaneRun, Outcome, Progress
 from jaxlstm.grid.plan import Chunk, Plan
 from jaxlstm.grid.space import Problem, Trial
+from jaxlstm.grid.states import own_state, slot_state, wide_state
 from jaxlstm.grid.store import Store
 from jaxlstm.train.trial import Metrics
 
@@ -100,7 +101,9 @@ class _ChunkRun:
         self.group = run.plan.groups[chunk.group]
         self.variant = self.problem.trials[chunk.lanes[0].trials[0]].variant
         self.waiting = deque(self._lane_runs(chunk))
-        self.name = f"chunk-{chunk.group}-{chunk.lanes[0].trials[0]}"
+        self.name = f"{_saves_of(self.problem)}{chunk.group}-{chunk.lanes[0].trials[0]}"
+        x = self.problem.datasets[self.variant].x
+        self.row = np.zeros((1, *x.shape[1:]), x.dtype)
         self.slots: list[LaneRun | None] = []
         self.pending: deque[tuple[list[LaneRun | None], np.ndarray, Metrics]] = deque()
         self.epoch_seconds = 0.0
@@ -186,7 +189,11 @@ class _ChunkRun:
                 lane_run = self.waiting.popleft()
                 trial = self._last_trial(lane_run)
                 state, lane_run.state = lane_run.state, None
-                entries[slot] = trial, state or self.lanes.first_state(trial)
+                if state is None:
+                    state = self.lanes.first_state(trial)
+                else:
+                    state = wide_state(state, trial, self.lanes.structure, self.row)
+                entries[slot] = trial, state
                 self.slots[slot] = lane_run
         if entries:
             self.lanes.put(entries)
@@ -247,10 +254,14 @@ class _ChunkRun:
                     states = states if states is not None else self.lanes.states()
                     weights = self.lanes.own_weights(states, slot, trial)
                     outcome.params, outcome.collections = weights
-                if self.run.keep_runs and not lane_run.stopped:
-                    states = states if states is not None else self.lanes.states()
-                    own = jax.tree.map(lambda leaf, slot=slot: leaf[slot], states)
-                    outcome.run = dataclasses.replace(lane_run, state=own)
+                if self.run.keep_runs:
+                    own = None
+                    if not lane_run.stopped:
+                        states = states if states is not None else self.lanes.states()
+                        own = slot_state(states, slot)
+                        own = own_state(own, trial, self.lanes.structure, self.row)
+                    curves = {name: list(values) for name, values in lane_run.curves.items()}
+                    outcome.run = dataclasses.replace(lane_run, curves=curves, state=own)
                 lane_run.read += 1
                 if trial.index not in self.run.outcomes:
                     self.run.finish(trial, outcome)
@@ -278,9 +289,7 @@ class _ChunkRun:
             return
         if 2 * len(kept) > len(self.slots):
             return
-        left = max(
-            lane_epochs(self.problem, one.lane) - one.launched for one in self.slots if one
-        )
+        left = max(lane_epochs(self.problem, one.lane) - one.launched for one in self.slots if one)
         saved = left * self.epoch_seconds * (1 - len(kept) / len(self.slots))
         if saved < 2 * programs.seconds_a_program():
             return
@@ -331,8 +340,8 @@ def execute(
       progress: told what goes on.
       validation_freq: validate every so many epochs (Keras's name), and after the last.
       store: where finished trials and lanes in work are saved; what it has is not done again.
-      begun: lanes to go on with, by their first trial's index.
-      keep_runs: whether outcomes keep their lane's state, to go on with.
+      begun: lanes to go on with, by their first trial's index; states at their own width.
+      keep_runs: whether outcomes keep their lane, to go on with; one that has stopped has no state.
 
     Returns:
       Outcomes in the order of the problem's trials.
@@ -408,11 +417,19 @@ def _interrupted(trial: Trial) -> Outcome:
     return Outcome(trial.index, {name: [] for name in CURVES}, failed=INTERRUPTED)
 
 
+def _saves_of(problem: Problem) -> str:
+    """How the names of a problem's saves begin; a search may train several, one after another."""
+    return f"chunk-{problem.trials[0].index}-"
+
+
 def _saved_runs(plan: Plan, problem: Problem, store: Store) -> dict[int, LaneRun]:
     """The lanes that were in work when the process died, by their first trial's index."""
     runs: dict[int, LaneRun] = {}
+    begins = _saves_of(problem)
     for key in store.keys():
-        group = plan.groups[int(key.split("-")[1])]
+        if not key.startswith(begins):
+            continue
+        group = plan.groups[int(key.removeprefix(begins).split("-")[0])]
         trial = problem.trials[group.lanes[0].trials[0]]
         x = problem.datasets[trial.variant].x
         row = np.zeros((1, *x.shape[1:]), x.dtype)
