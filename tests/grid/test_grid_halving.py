@@ -339,8 +339,8 @@ def test_a_killed_search_ends_with_the_same_table(
     pd.testing.assert_frame_equal(frame(again), frame(whole), check_exact=True)
     pd.testing.assert_frame_equal(again.curves_, whole.curves_, check_exact=True)
     assert again.best_index_ == whole.best_index_
-    # 16 epochs in each of the first two iterations' trials and 8 in the third's. At 3 and 17 the state of a
-    # survivor is lost with its unfinished iteration, which costs its 2 epochs.
+    # The iterations train 16, 8 and 8 epochs. Killed at 3 and 17, the state of one survivor is lost
+    # with its unfinished iteration; it trains its 1 or 2 epochs again.
     assert sum(epochs) == {3: 29 + 1, 16: 16, 17: 15 + 2, 24: 8, 27: 2}[fits]
     assert not list((tmp_path / "s" / "states").glob("*/*"))
 
