@@ -21,6 +21,7 @@ from jaxlstm.grid.measure import lane_shapes
 from jaxlstm.grid.outcome import CURVES, INTERRUPTED, LaneRun, Outcome, Progress
 from jaxlstm.grid.plan import Chunk, Plan
 from jaxlstm.grid.space import Problem, Trial
+from jaxlstm.grid.states import own_state, slot_state, wide_state
 from jaxlstm.grid.store import Store
 from jaxlstm.train.trial import Metrics, State
 
@@ -101,6 +102,8 @@ class _ChunkRun:
         first = self.problem.trials[chunk.lanes[0].trials[0]]
         self.variant = first.variant
         self.name = f"chunk-{chunk.group}-{first.index}"
+        x = self.problem.datasets[self.variant].x
+        self.row = np.zeros((1, *x.shape[1:]), x.dtype)
         self.slots: list[LaneRun | None] = []
         self.pending: deque[tuple[list[LaneRun | None], np.ndarray, Metrics]] = deque()
         self.epoch_seconds = 0.0
@@ -191,7 +194,11 @@ class _ChunkRun:
             trial = self._last_trial(lane_run)
             state, lane_run.state = lane_run.state, None
             self.slots[slot] = lane_run
-            yield slot, trial, state or self.lanes.first_state(trial)
+            if state is None:
+                state = self.lanes.first_state(trial)
+            else:
+                state = wide_state(state, trial, self.lanes.structure, self.row)
+            yield slot, trial, state
 
     def _last_trial(self, lane_run: LaneRun) -> Trial:
         return self.problem.trials[lane_run.lane.trials[-1]]
@@ -249,10 +256,14 @@ class _ChunkRun:
                     states = states if states is not None else self.lanes.states()
                     weights = self.lanes.own_weights(states, slot, trial)
                     outcome.params, outcome.collections = weights
-                if self.run.keep_runs and not lane_run.stopped:
-                    states = states if states is not None else self.lanes.states()
-                    own = jax.tree.map(lambda leaf, slot=slot: leaf[slot], states)
-                    outcome.run = dataclasses.replace(lane_run, state=own)
+                if self.run.keep_runs:
+                    own = None
+                    if not lane_run.stopped:
+                        states = states if states is not None else self.lanes.states()
+                        own = slot_state(states, slot)
+                        own = own_state(own, trial, self.lanes.structure, self.row)
+                    curves = {name: list(values) for name, values in lane_run.curves.items()}
+                    outcome.run = dataclasses.replace(lane_run, curves=curves, state=own)
                 lane_run.read += 1
                 if trial.index not in self.run.outcomes:
                     self.run.finish(trial, outcome)
@@ -280,9 +291,7 @@ class _ChunkRun:
             return
         if 2 * len(kept) > len(self.slots):
             return
-        left = max(
-            lane_epochs(self.problem, one.lane) - one.launched for one in self.slots if one
-        )
+        left = max(lane_epochs(self.problem, one.lane) - one.launched for one in self.slots if one)
         saved = left * self.epoch_seconds * (1 - len(kept) / len(self.slots))
         if saved < 2 * programs.seconds_a_program():
             return
@@ -322,8 +331,8 @@ def execute(
       progress: told what goes on.
       validation_freq: validate every so many epochs (Keras's name), and after the last.
       store: where finished trials and lanes in work are saved; what it has is not done again.
-      begun: lanes to go on with, by their first trial's index.
-      keep_runs: whether outcomes keep their lane's state, to go on with.
+      begun: lanes to go on with, by their first trial's index; states at their own width.
+      keep_runs: whether outcomes keep their lane, to go on with; one that has stopped has no state.
 
     Returns:
       Outcomes in the order of the problem's trials.

@@ -35,6 +35,9 @@ class _Session:
         self.store: Store | None = None
         self.trials: list[Trial] = []
         self.outcomes: list[Outcome] = []
+        #: How lanes run, once that is settled: the same way in all calls of `execute`.
+        self.layout: str | None = None
+        self.executions = 0
         #: Columns that a search adds to `cv_results_`, one value a cell.
         self.columns: dict[str, list[Any]] = {}
 
@@ -82,7 +85,8 @@ class _Session:
     ) -> list[Outcome]:
         """Plans and trains trials, with the search's settings."""
         search = self.search
-        plan = search._plan(problem, measure=False, store=self.store)
+        plan = search._plan(problem, measure=False, store=self.store, layout=self.layout)
+        self.layout, self.executions = plan.layout, self.executions + 1
         if plan.layout == "vmap":
             # Memory matters before the run where lanes share a device.
             plan = search._plan(problem, measure=True, store=self.store, layout="vmap")
@@ -149,6 +153,11 @@ class LaneSearch(BaseSearchCV):
         self.checkpoint_every = checkpoint_every
 
     # -- what a subclass says ---------------------------------------------------------------------
+
+    @property
+    def _draws(self) -> bool:
+        """Whether the candidates depend on `random_state`."""
+        return False
 
     def _candidates(self) -> list[dict[str, Any]]:
         """All candidates, where they are known before anything is trained."""
@@ -261,7 +270,7 @@ class LaneSearch(BaseSearchCV):
         if self.checkpoint_dir is None:
             yield None
             return
-        own = classifier_of(prepared.base).random_state
+        own = None if self._draws else classifier_of(prepared.base).random_state
         if not isinstance(self.random_state, Integral) and not isinstance(own, Integral):
             raise ValueError(
                 "checkpoint_dir needs a random_state that is an integer, so that a search that goes on"
@@ -317,12 +326,12 @@ class LaneSearch(BaseSearchCV):
             table([outcome.fit_seconds for outcome in outcomes]),
             table([found.get("seconds", 0.0) for found in done]),
         )
-        self.cv_results_ |= {
-            name: np.asarray(values) for name, values in session.columns.items()
-        }
+        self.cv_results_ |= {name: np.asarray(values) for name, values in session.columns.items()}
         problem = session.problem
-        # Everything is compiled by now, so that reading the programs' memory costs nothing.
-        plan = self._plan(problem, measure=True, store=session.store)
+        # Everything is compiled by now, so that reading the programs' memory costs nothing; trials
+        # that were trained in several calls may be grouped otherwise here.
+        measure = session.executions <= 1
+        plan = self._plan(problem, measure, store=session.store, layout=session.layout)
         groups = {
             problem.trials[place].index: number
             for number, group in enumerate(plan.groups)
@@ -588,6 +597,10 @@ class RandomSearch(LaneSearch):
         )
         self.param_distributions = param_distributions
         self.n_iter = n_iter
+
+    @property
+    def _draws(self) -> bool:
+        return True
 
     def _candidates(self) -> list[dict[str, Any]]:
         check_number("n_iter", self.n_iter, NUMBERS["epochs"])
