@@ -292,8 +292,14 @@ class _ChunkRun:
         self._end_lanes()
 
 
+def jax_settings() -> dict[str, Any]:
+    """JAX's settings in this thread, as far as they change numbers."""
+    names = ("jax_enable_x64", "jax_default_matmul_precision", "jax_numpy_rank_promotion")
+    return {name: getattr(jax.config, name) for name in names}
+
+
 @contextlib.contextmanager
-def _settings_of(caller: dict[str, Any]) -> Iterator[None]:
+def settings_of(caller: dict[str, Any]) -> Iterator[None]:
     """JAX's context managers act on one thread: the workers take over the caller's settings."""
     with (
         jax.enable_x64(caller["jax_enable_x64"]),
@@ -337,20 +343,7 @@ def execute(
     Returns:
       Outcomes in the order of the problem's trials.
     """
-    outcomes: dict[int, Outcome] = {}
-    begun = dict(begun or {})
-    wanted = {trial.index for trial in problem.trials}
-    if store:
-        records = store.finished()
-        outcomes = {
-            index: Outcome.from_record(index, record)
-            for index, record in records.items()
-            if index in wanted
-        }
-        begun |= _saved_runs(plan, problem, store)
-        if progress:
-            for outcome in outcomes.values():
-                progress.finished(outcome)
+    outcomes, begun = taken_up(plan, problem, progress, store, begun)
 
     def finish(trial: Trial, outcome: Outcome) -> None:
         if on_finish:
@@ -376,11 +369,10 @@ def execute(
         outcomes,
         queue,
     )
-    names = ("jax_enable_x64", "jax_default_matmul_precision", "jax_numpy_rank_promotion")
-    caller = {name: getattr(jax.config, name) for name in names}
+    caller = jax_settings()
 
     def work() -> None:
-        with _settings_of(caller):
+        with settings_of(caller):
             while (chunk := queue.take()) is not None:
                 _ChunkRun(run, chunk).train()
                 queue.is_ready(chunk.group)
@@ -401,11 +393,39 @@ def execute(
         except BaseException:
             queue.stop()
             raise
-    return [outcomes.get(trial.index) or _interrupted(trial) for trial in problem.trials]
+    return in_order(problem, outcomes)
 
 
-def _interrupted(trial: Trial) -> Outcome:
-    return Outcome(trial.index, {name: [] for name in CURVES}, failed=INTERRUPTED)
+def taken_up(
+    plan: Plan,
+    problem: Problem,
+    progress: Progress | None,
+    store: Store | None,
+    begun: Mapping[int, LaneRun] | None,
+) -> tuple[dict[int, Outcome], dict[int, LaneRun]]:
+    """What there is of a run before it starts: outcomes by trial, lanes in work by their first."""
+    runs = dict(begun or {})
+    if store is None:
+        return {}, runs
+    wanted = {trial.index for trial in problem.trials}
+    outcomes = {
+        index: Outcome.from_record(index, record)
+        for index, record in store.finished().items()
+        if index in wanted
+    }
+    if progress:
+        for outcome in outcomes.values():
+            progress.finished(outcome)
+    return outcomes, runs | _saved_runs(plan, problem, store)
+
+
+def in_order(problem: Problem, outcomes: Mapping[int, Outcome]) -> list[Outcome]:
+    """Outcomes in the order of the problem's trials; those that have none are marked."""
+
+    def interrupted(trial: Trial) -> Outcome:
+        return Outcome(trial.index, {name: [] for name in CURVES}, failed=INTERRUPTED)
+
+    return [outcomes.get(trial.index) or interrupted(trial) for trial in problem.trials]
 
 
 def _saved_runs(plan: Plan, problem: Problem, store: Store) -> dict[int, LaneRun]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import ParameterGrid, ParameterSampler
 from sklearn.model_selection._search import BaseSearchCV
 
+from jaxlstm.grid import cluster
 from jaxlstm.grid.outcome import INTERRUPTED, LaneRun, Outcome
 from jaxlstm.grid.plan import Plan, make_plan
 from jaxlstm.grid.prepare import Prepared, classifier_of
@@ -82,8 +84,9 @@ class _Session:
     ) -> list[Outcome]:
         """Plans and trains trials, with the search's settings."""
         search = self.search
+        where = cluster.active_cluster(search.n_jobs)
         plan = search._plan(problem, measure=False, store=self.store)
-        if plan.layout == "vmap":
+        if plan.layout == "vmap" and where is None:
             # Memory matters before the run where lanes share a device.
             plan = search._plan(problem, measure=True, store=self.store, layout="vmap")
         if self.store:
@@ -91,8 +94,9 @@ class _Session:
         display: Any = contextlib.nullcontext()
         if search.verbose:
             display = LiveProgress(plan, problem)
+        train = functools.partial(cluster.execute, where) if where else execute
         with display as progress:
-            return execute(
+            return train(
                 plan,
                 problem,
                 on_finish=self.scoring,
@@ -321,8 +325,9 @@ class LaneSearch(BaseSearchCV):
             name: np.asarray(values) for name, values in session.columns.items()
         }
         problem = session.problem
-        # Everything is compiled by now, so that reading the programs' memory costs nothing.
-        plan = self._plan(problem, measure=True, store=session.store)
+        # What was trained here is compiled, so that reading the programs' memory costs nothing.
+        is_here = cluster.active_cluster(self.n_jobs) is None
+        plan = self._plan(problem, measure=is_here, store=session.store)
         groups = {
             problem.trials[place].index: number
             for number, group in enumerate(plan.groups)
