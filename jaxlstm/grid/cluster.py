@@ -12,6 +12,7 @@ import dataclasses
 import pickle
 import threading
 import uuid
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -105,7 +106,8 @@ def execute(
             joblib.delayed(_train)(key, packed, chunk, _begun(problem, chunk, runs))
             for chunk in chunks
         )
-        with contextlib.suppress(KeyboardInterrupt):
+        with contextlib.suppress(KeyboardInterrupt), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=r"\d+ tasks (which were|have been)")
             for found in parallel(tasks):
                 for outcome in found:
                     # A task may run twice, and Ctrl-C reaches workers of this machine, too.
@@ -149,7 +151,9 @@ def cut(plan: Plan, problem: Problem, done: set[int], tasks: int) -> list[Chunk]
             least = loads.index(min(loads))
             parts[least].append(lane)
             loads[least] += costs[lane]
-        chunks += [(load, Chunk(group, tuple(part))) for load, part in zip(loads, parts, strict=True)]
+        chunks += [
+            (load, Chunk(group, tuple(part))) for load, part in zip(loads, parts, strict=True)
+        ]
     return [chunk for _, chunk in sorted(chunks, key=lambda one: -one[0])]
 
 
