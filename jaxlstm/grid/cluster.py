@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import joblib
 import numpy as np
 from joblib.parallel import MultiprocessingBackend, get_active_backend
@@ -120,7 +121,8 @@ def execute(
                     if progress:
                         progress.finished(outcome)
     if store and all(trial.index in outcomes for trial in problem.trials):
-        for key in store.keys():  # saved in a run without a cluster
+        saved = store.keys()  # in a run without a cluster
+        for key in saved:
             store.drop(key)
     return run.in_order(problem, outcomes)
 
@@ -159,7 +161,7 @@ def cut(plan: Plan, problem: Problem, done: set[int], tasks: int) -> list[Chunk]
 
 @contextlib.contextmanager
 def _parallel(cluster: Cluster) -> Iterator[joblib.Parallel]:
-    """joblib's Parallel on a cluster; its results come as they finish where the backend can."""
+    """A `joblib.Parallel` on a cluster; its results come as they finish where the backend can."""
     backend, options = cluster.backend, {}
     if _is_ray(backend) and backend.ray_remote_args is None:
         options["ray_remote_args"] = RAY_RESTARTS
@@ -291,15 +293,13 @@ def _only(plan: Plan, problem: Problem, chunk: Chunk) -> tuple[Plan, Problem]:
     return own, Problem(trials, problem.folds, [problem.datasets[variant]])
 
 
-def _begun(
-    problem: Problem, chunk: Chunk, runs: Mapping[int, LaneRun]
-) -> dict[int, LaneRun | None]:
+def _begun(problem: Problem, chunk: Chunk, runs: Mapping[int, LaneRun]) -> dict[int, LaneRun]:
     """The lanes of a chunk that go on, by their first trial, as they can be sent."""
     firsts: Sequence[int] = [problem.trials[lane.trials[0]].index for lane in chunk.lanes]
     return {first: _without_key(runs[first]) for first in firsts if first in runs}
 
 
-def _without_key(lane_run: LaneRun | None) -> LaneRun | None:
+def _without_key(lane_run: Any) -> Any:
     """A run whose random key is plain data: JAX's cannot be pickled."""
     if lane_run is None or lane_run.state is None:
         return lane_run
@@ -307,9 +307,9 @@ def _without_key(lane_run: LaneRun | None) -> LaneRun | None:
     return dataclasses.replace(lane_run, state=lane_run.state._replace(key=key))
 
 
-def _with_key(lane_run: LaneRun | None) -> LaneRun | None:
+def _with_key(lane_run: Any) -> Any:
     """The reverse of `_without_key`."""
     if lane_run is None or lane_run.state is None:
         return lane_run
-    key = jax.random.wrap_key_data(np.asarray(lane_run.state.key), impl="threefry2x32")
+    key = jax.random.wrap_key_data(jnp.asarray(lane_run.state.key), impl="threefry2x32")
     return dataclasses.replace(lane_run, state=lane_run.state._replace(key=key))

@@ -125,7 +125,9 @@ def _merge(problem: Problem, groups: list[Sharing], costs: Costs) -> list[Sharin
         seconds[id(both)] = time
 
 
-def _merged(problem: Problem, a: Sharing, b: Sharing, costs: Costs) -> tuple[Sharing, float] | None:
+def _merged(
+    problem: Problem, a: Sharing, b: Sharing, costs: Costs
+) -> tuple[Sharing, float] | None:
     """The cheapest program for both, and its seconds; None if there is none."""
     shape = _row_shape(problem, a)
     if shape != _row_shape(problem, b) or a.structure.traced_fields != b.structure.traced_fields:

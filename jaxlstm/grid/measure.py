@@ -130,3 +130,4 @@ def micro_batch_seconds(
         return few
     many = min(run(5), run(5))
     return max(0.0, many - few) / 4
+

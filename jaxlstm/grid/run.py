@@ -278,7 +278,9 @@ class _ChunkRun:
             return
         if 2 * len(kept) > len(self.slots):
             return
-        left = max(lane_epochs(self.problem, one.lane) - one.launched for one in self.slots if one)
+        left = max(
+            lane_epochs(self.problem, one.lane) - one.launched for one in self.slots if one
+        )
         saved = left * self.epoch_seconds * (1 - len(kept) / len(self.slots))
         if saved < 2 * programs.seconds_a_program():
             return

@@ -321,7 +321,9 @@ class LaneSearch(BaseSearchCV):
             table([outcome.fit_seconds for outcome in outcomes]),
             table([found.get("seconds", 0.0) for found in done]),
         )
-        self.cv_results_ |= {name: np.asarray(values) for name, values in session.columns.items()}
+        self.cv_results_ |= {
+            name: np.asarray(values) for name, values in session.columns.items()
+        }
         problem = session.problem
         # What was trained here is compiled, so that reading the programs' memory costs nothing.
         is_here = cluster.active_cluster(self.n_jobs) is None
