@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxlstm.grid import programs
+from jaxlstm.grid import processes, programs
 from jaxlstm.grid.groups import lane_epochs
 from jaxlstm.grid.lanes import Devices, Lanes, fetch
 from jaxlstm.grid.measure import lane_shapes
@@ -121,7 +121,8 @@ class _ChunkRun:
                 self._train(slots)
             except jax.errors.JaxRuntimeError as error:
                 least = 1 if self.run.devices.mesh is None else self.run.devices.mesh.size
-                if "RESOURCE_EXHAUSTED" not in str(error) or slots <= least:
+                alone = jax.process_count() == 1  # else others may have had memory
+                if "RESOURCE_EXHAUSTED" not in str(error) or slots <= least or not alone:
                     raise
                 slots = max(least, slots // 2 // least * least)
                 logger.warning(
@@ -282,7 +283,8 @@ class _ChunkRun:
             lane_epochs(self.problem, one.lane) - one.launched for one in self.slots if one
         )
         saved = left * self.epoch_seconds * (1 - len(kept) / len(self.slots))
-        if saved < 2 * programs.seconds_a_program():
+        # A matter of clocks: one process decides for all.
+        if not processes.from_first(lambda: saved >= 2 * programs.seconds_a_program()):
             return
         while self.pending:
             self._record()
@@ -363,7 +365,7 @@ def execute(
         needs_weights,
         finish,
         progress,
-        store,
+        store if jax.process_count() == 1 else None,  # lanes of several processes are not saved
         keep_runs,
         begun,
         outcomes,
