@@ -229,8 +229,9 @@ def resolve_workers(n_jobs: int | None) -> int:
 
 
 def memory_at_hand(devices: Sequence[Any]) -> int | None:
-    """Bytes that a program may take on one device: a share of what it has."""
-    stats = [device.memory_stats() or {} for device in devices]
+    """Bytes that a program may take on one device: a share of what it has; of this process's own."""
+    own = [device for device in devices if device.process_index == jax.process_index()]
+    stats = [device.memory_stats() or {} for device in own]
     limits = [stat["bytes_limit"] for stat in stats if "bytes_limit" in stat]
     if not limits and devices[0].platform == "cpu":
         limits = [free for free in [_free_memory()] if free is not None]
@@ -349,7 +350,7 @@ class _Planner:
         settings = programs.settings()
 
         def build(one: Sharing) -> Group:
-            with settings():
+            with programs.settings_of(settings):
                 return self._group(one, layout, mesh, measure)
 
         # Programs compile side by side.

@@ -71,21 +71,21 @@ def _compiled(
     return _programs[key]
 
 
-def settings() -> Callable[[], contextlib.AbstractContextManager[None]]:
-    """JAX's context managers act on one thread: other threads enter the caller's settings by this."""
+def settings() -> dict[str, Any]:
+    """JAX's settings in this thread, as far as they change numbers."""
     names = ("jax_enable_x64", "jax_default_matmul_precision", "jax_numpy_rank_promotion")
-    x64, precision, promotion = (getattr(jax.config, name) for name in names)
+    return {name: getattr(jax.config, name) for name in names}
 
-    @contextlib.contextmanager
-    def enter() -> Iterator[None]:
-        with (
-            jax.enable_x64(x64),
-            jax.default_matmul_precision(precision),
-            jax.numpy_rank_promotion(promotion),
-        ):
-            yield
 
-    return enter
+@contextlib.contextmanager
+def settings_of(caller: dict[str, Any]) -> Iterator[None]:
+    """JAX's context managers act on one thread: other threads and processes take over `settings`."""
+    with (
+        jax.enable_x64(caller["jax_enable_x64"]),
+        jax.default_matmul_precision(caller["jax_default_matmul_precision"]),
+        jax.numpy_rank_promotion(caller["jax_numpy_rank_promotion"]),
+    ):
+        yield
 
 
 def compile_seconds() -> float:

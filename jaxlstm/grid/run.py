@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxlstm.grid import programs
+from jaxlstm.grid import processes, programs
 from jaxlstm.grid.groups import lane_epochs
 from jaxlstm.grid.lanes import Devices, Lanes, fetch
 from jaxlstm.grid.measure import lane_shapes
@@ -124,7 +124,8 @@ class _ChunkRun:
                 self._train(slots)
             except jax.errors.JaxRuntimeError as error:
                 least = 1 if self.run.devices.mesh is None else self.run.devices.mesh.size
-                if "RESOURCE_EXHAUSTED" not in str(error) or slots <= least:
+                alone = jax.process_count() == 1  # else others may have had memory
+                if "RESOURCE_EXHAUSTED" not in str(error) or slots <= least or not alone:
                     raise
                 slots = max(least, slots // 2 // least * least)
                 logger.warning(
@@ -293,7 +294,8 @@ class _ChunkRun:
             return
         left = max(lane_epochs(self.problem, one.lane) - one.launched for one in self.slots if one)
         saved = left * self.epoch_seconds * (1 - len(kept) / len(self.slots))
-        if saved < 2 * programs.seconds_a_program():
+        # A matter of clocks: one process decides for all.
+        if not processes.from_first(lambda: saved >= 2 * programs.seconds_a_program()):
             return
         while self.pending:
             self._record()
@@ -337,20 +339,7 @@ def execute(
     Returns:
       Outcomes in the order of the problem's trials.
     """
-    outcomes: dict[int, Outcome] = {}
-    begun = dict(begun or {})
-    wanted = {trial.index for trial in problem.trials}
-    if store:
-        records = store.finished()
-        outcomes = {
-            index: Outcome.from_record(index, record)
-            for index, record in records.items()
-            if index in wanted
-        }
-        begun |= _saved_runs(plan, problem, store)
-        if progress:
-            for outcome in outcomes.values():
-                progress.finished(outcome)
+    outcomes, begun = taken_up(plan, problem, progress, store, begun)
 
     def finish(trial: Trial, outcome: Outcome) -> None:
         if on_finish:
@@ -370,7 +359,7 @@ def execute(
         needs_weights,
         finish,
         progress,
-        store,
+        store if jax.process_count() == 1 else None,  # lanes of several processes are not saved
         keep_runs,
         begun,
         outcomes,
@@ -379,7 +368,7 @@ def execute(
     settings = programs.settings()
 
     def work() -> None:
-        with settings():
+        with programs.settings_of(settings):
             while (chunk := queue.take()) is not None:
                 _ChunkRun(run, chunk).train()
                 queue.is_ready(chunk.group)
@@ -400,11 +389,39 @@ def execute(
         except BaseException:
             queue.stop()
             raise
-    return [outcomes.get(trial.index) or _interrupted(trial) for trial in problem.trials]
+    return in_order(problem, outcomes)
 
 
-def _interrupted(trial: Trial) -> Outcome:
-    return Outcome(trial.index, {name: [] for name in CURVES}, failed=INTERRUPTED)
+def taken_up(
+    plan: Plan,
+    problem: Problem,
+    progress: Progress | None,
+    store: Store | None,
+    begun: Mapping[int, LaneRun] | None,
+) -> tuple[dict[int, Outcome], dict[int, LaneRun]]:
+    """What there is of a run before it starts: outcomes by trial, lanes in work by their first."""
+    runs = dict(begun or {})
+    if store is None:
+        return {}, runs
+    wanted = {trial.index for trial in problem.trials}
+    outcomes = {
+        index: Outcome.from_record(index, record)
+        for index, record in store.finished().items()
+        if index in wanted
+    }
+    if progress:
+        for outcome in outcomes.values():
+            progress.finished(outcome)
+    return outcomes, runs | _saved_runs(plan, problem, store)
+
+
+def in_order(problem: Problem, outcomes: Mapping[int, Outcome]) -> list[Outcome]:
+    """Outcomes in the order of the problem's trials; those that have none are marked."""
+
+    def interrupted(trial: Trial) -> Outcome:
+        return Outcome(trial.index, {name: [] for name in CURVES}, failed=INTERRUPTED)
+
+    return [outcomes.get(trial.index) or interrupted(trial) for trial in problem.trials]
 
 
 def _saved_runs(plan: Plan, problem: Problem, store: Store) -> dict[int, LaneRun]:
