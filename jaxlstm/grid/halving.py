@@ -369,7 +369,7 @@ def _kept(
     store: Store, key: str, problem: Problem, trials: list[Trial], begun: dict[int, LaneRun]
 ) -> dict[int, LaneRun]:
     """Saves the lanes to go on with; where a kill has lost them, gives those saved before."""
-    if key not in store.keys():
+    if key not in store.saved():
         if begun:
             store.note(key, sorted(begun))
             store.save(

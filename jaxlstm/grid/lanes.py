@@ -179,17 +179,17 @@ class Lanes:
         return weights._replace(params=params)
 
     def narrowed(self, problem: Problem, group: Group, variant: int, slots: list[int]) -> Lanes:
-        """As few lanes as hold these slots, in their order."""
-        count = len(jax.devices()) if self._mesh is None else self._mesh.size
-        size = -(-len(slots) // count) * count
+        """As few lanes, side by side, as hold these slots, in their order."""
+        mesh: Any = self._mesh
+        size = -(-len(slots) // mesh.size) * mesh.size
         lanes = Lanes(problem, group, self._devices, variant, size)
         order = np.asarray(slots + [slots[0]] * (size - len(slots)))
         states = jax.tree.map(lambda leaf: leaf[order], self.states())
-        lanes._state = programs.on_lanes(self._mesh, states)
+        lanes._state = programs.on_lanes(mesh, states)
         lanes._numbers = jax.tree.map(lambda leaf: leaf[order], self._numbers)
-        lanes._placed = programs.on_lanes(self._mesh, lanes._numbers)
+        lanes._placed = programs.on_lanes(mesh, lanes._numbers)
         lanes._folds = self._folds[order]
-        lanes._rows = programs.on_lanes(self._mesh, lanes._folds)
+        lanes._rows = programs.on_lanes(mesh, lanes._folds)
         return lanes
 
 

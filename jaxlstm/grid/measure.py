@@ -38,8 +38,8 @@ def state_bytes(problem: Problem, trial: Trial, structure: Structure) -> int:
     x = problem.datasets[trial.variant].x
     row = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
     state = programs.state_shape(structure, _shapes(trial.network.hyperparameters), row)
-    arrays = state._replace(key=jax.ShapeDtypeStruct((2,), jnp.uint32))
-    return tree_bytes(arrays)
+    words: Any = jax.ShapeDtypeStruct((2,), jnp.uint32)
+    return tree_bytes(state._replace(key=words))
 
 
 def program_for(
@@ -134,4 +134,3 @@ def micro_batch_seconds(
     many = min(run(5), run(5))
     # A busy machine may make five look shorter than one; then the rest of an epoch stays in.
     return (many - few) / 4 if many > few else many / 5
-

@@ -47,7 +47,7 @@ class Outcome:
 
     @property
     def status(self) -> str:
-        """ "ok", "failed" or "interrupted"."""
+        """One of "ok", "failed" and "interrupted"."""
         if self.failed == INTERRUPTED:
             return INTERRUPTED
         return "failed" if self.failed else "ok"

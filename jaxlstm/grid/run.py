@@ -179,9 +179,10 @@ class _ChunkRun:
         return f"{self.name}-{len(self.slots)}"
 
     def _drop_saves(self, but: str = "") -> None:
-        for key in self.run.store.keys() if self.run.store else []:
-            if key.startswith(f"{self.name}-") and key != but:
-                self.run.store.drop(key)
+        store = self.run.store
+        for key in store.saved() if store else []:
+            if store and key.startswith(f"{self.name}-") and key != but:
+                store.drop(key)
 
     def _fill(self) -> None:
         free = [slot for slot, taken in enumerate(self.slots) if taken is None]
@@ -221,7 +222,7 @@ class _ChunkRun:
         self.pending.append((list(self.slots), validate, metrics))
 
     def _reads_now(self) -> bool:
-        """Whether a trial ends with the epoch just started: its weights must be read before the next."""
+        """Whether a trial ends with the epoch just started: its weights are read before the next."""
         return any(
             lane_run is not None and lane_run.launched >= lane_run.next_read(self.problem)
             for lane_run in self.slots
@@ -278,7 +279,9 @@ class _ChunkRun:
         while self.pending:
             self._record()
         meta = {
-            "lanes": [lane_run.to_meta(self.problem) if lane_run else None for lane_run in self.slots],
+            "lanes": [
+                lane_run.to_meta(self.problem) if lane_run else None for lane_run in self.slots
+            ],
             "group": self.chunk.group,
         }
         self.run.store.save(self.key, self.lanes.states(), meta)
@@ -429,7 +432,7 @@ def _saved_runs(plan: Plan, problem: Problem, store: Store) -> dict[int, LaneRun
     runs: dict[int, LaneRun] = {}
     places = {trial.index: place for place, trial in enumerate(problem.trials)}
     groups = {place: one for one in plan.groups for place in one.trials}
-    for key in store.keys():
+    for key in store.saved():
         _, _, index, slots = key.split("-")
         if int(index) not in places:
             continue
