@@ -121,7 +121,7 @@ def execute(
                     if progress:
                         progress.finished(outcome)
     if store and all(trial.index in outcomes for trial in problem.trials):
-        saved = store.keys()  # in a run without a cluster
+        saved = store.saved()  # in a run without a cluster
         for key in saved:
             store.drop(key)
     return run.in_order(problem, outcomes)
