@@ -48,9 +48,9 @@ def from_first(make: Callable[[], Any]) -> Any:
             answer = make(), None
         except Exception as error:
             answer = None, error
-    result, error = gathered(answer)[0]
-    if error is not None:
-        raise error
+    result, raised = gathered(answer)[0]
+    if raised is not None:
+        raise raised
     return result
 
 
@@ -131,7 +131,7 @@ class FirstStore:
         """As `Store.require`; in all processes."""
         from_first(lambda: self._store.require(nbytes) if self._store else None)
 
-    def keys(self) -> list[str]:
+    def saved(self) -> list[str]:
         """Nothing: no lanes in work are saved."""
         return []
 
