@@ -28,11 +28,11 @@ class Config(Experiment):
     dropouts: tuple[float, ...] = (0.1, 0.2, 0.3)
     """Dropout rates between the LSTM layers."""
     optimizers: tuple[str, ...] = ("adam", "rmsprop")
-    """Optimizers: adam, rmsprop, sgd."""
+    """Optimizers: adam, adamw, nadam, rmsprop, sgd, adadelta, adagrad, ftrl, lion."""
     learning_rate: float = 0.01
     """Learning rate at the start."""
     schedule: str = "cosine"
-    """Learning-rate schedule: constant, cosine, step, exponential."""
+    """Learning-rate schedule: constant, cosine, step, exponential, onecycle, ..."""
     epochs: int = 30
     """Passes over the training rows."""
     batch_size: int = 32

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jaxlstm.estimator import FlaxClassifier, LSTMClassifier
+    from jaxlstm.grid.finder import LearningRates, find_learning_rate
+    from jaxlstm.grid.halving import HalvingSearch
+    from jaxlstm.grid.optuna_search import OptunaSearch
     from jaxlstm.grid.plan import Plan
     from jaxlstm.grid.search import GridSearch, RandomSearch
     from jaxlstm.nn import (
@@ -37,6 +40,10 @@ _HOMES = {
     "FlaxClassifier": "jaxlstm.estimator",
     "LSTMClassifier": "jaxlstm.estimator",
     "GridSearch": "jaxlstm.grid.search",
+    "HalvingSearch": "jaxlstm.grid.halving",
+    "LearningRates": "jaxlstm.grid.finder",
+    "OptunaSearch": "jaxlstm.grid.optuna_search",
+    "find_learning_rate": "jaxlstm.grid.finder",
     "RandomSearch": "jaxlstm.grid.search",
     "Plan": "jaxlstm.grid.plan",
     **dict.fromkeys(
@@ -69,13 +76,17 @@ __all__ = [
     "Dropout",
     "FlaxClassifier",
     "GridSearch",
+    "HalvingSearch",
     "LSTMCell",
     "LSTMClassifier",
     "LSTMClassifierNetwork",
     "LSTMParams",
+    "LearningRates",
+    "OptunaSearch",
     "Plan",
     "RandomSearch",
     "StackedLSTM",
+    "find_learning_rate",
     "from_keras",
     "from_torch",
     "lstm",

@@ -24,12 +24,10 @@ from sklearn.utils.validation import (
 )
 
 from jaxlstm.grid import programs
-from jaxlstm.grid.plan import default_layout, make_plan
 from jaxlstm.grid.outcome import INTERRUPTED, Outcome
+from jaxlstm.grid.plan import default_layout, make_plan
 from jaxlstm.grid.run import execute
 from jaxlstm.grid.space import Fold, Network, Problem, Trial, hold_out
-from jaxlstm.nn.layers import MERGES
-from jaxlstm.nn.networks import ACTIVATIONS, LSTMClassifierNetwork
 from jaxlstm.train import hyperparameters
 from jaxlstm.train.trial import Data, Structure, Weights, mode_argument
 
@@ -38,7 +36,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
     """What all classifiers share: training, prediction, names of parameters."""
 
     optimizer: str
-    learning_rate: float
+    learning_rate: float | None
     class_weight: Any
     batch_size: int
     epochs: int
@@ -167,9 +165,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         seed = self.random_state
         if isinstance(seed, int | np.integer) and not 0 <= seed < 2**32:
             raise ValueError(f"random_state must be in [0, 2**32), got {seed!r}.")
-        hyperparameters.check(
-            {name: params[name] for name in params if name.endswith("dropout")}
-        )
+        hyperparameters.check({name: params[name] for name in params if name.endswith("dropout")})
         module = self._module(len(classes))
         names = tuple(getattr(module, "traced_fields", ()))
         fields = {name: getattr(module, name) for name in names}

@@ -132,6 +132,8 @@ class Search:
     """Seed of the split, initial weights, shuffling and dropout."""
     results: Path = Path("results")
     """Folder for the results; the run goes into one of its own, named after the data."""
+    checkpoint_dir: Path | None = None
+    """Folder to save finished fits and lanes in work in: the same command goes on from there."""
     plan: bool = False
     """Print what would be compiled and run, and stop."""
 
@@ -164,6 +166,7 @@ class Search:
             train,
             test,
             plan=self.plan,
+            checkpoint_dir=self.checkpoint_dir,
             folder=self.results / data.name,
             title=f"LSTM search on {data.name}",
             command=shlex.join(["jaxlstm", *sys.argv[1:]]),
@@ -185,10 +188,13 @@ class Report:
         Console().print(f"Report: {redraw(self.folder)}", soft_wrap=True)
 
 
-def plan_or_run(search: Any, train: Any, test: Any, *, plan: bool, **study: Any) -> None:
+def plan_or_run(
+    search: Any, train: Any, test: Any, *, plan: bool, checkpoint_dir: Path | None, **study: Any
+) -> None:
     """Prints a search's plan, and runs it unless only the plan is wanted."""
     from jaxlstm.study import run_study
 
+    search.set_params(checkpoint_dir=checkpoint_dir)
     if plan:
         names = [train.classes[label] for label in train.y]
         Console().print(str(search.plan(train.x, names)), soft_wrap=True, highlight=False)
@@ -202,6 +208,8 @@ class Experiment:
 
     results: Path = Path("results")
     """Folder for the results; the run goes into one of its own, named after the experiment."""
+    checkpoint_dir: Path | None = None
+    """Folder to save finished fits and lanes in work in: the same command goes on from there."""
     plan: bool = False
     """Print what would be compiled and run, and stop."""
 
@@ -225,6 +233,7 @@ def run_experiment(
             train,
             test,
             plan=config.plan,
+            checkpoint_dir=config.checkpoint_dir,
             folder=config.results / name,
             title=title,
             command=shlex.join(["python", "-m", f"experiments.{name}", *sys.argv[1:]]),
@@ -235,7 +244,11 @@ def run_experiment(
 def settings(config: Any) -> dict[str, Any]:
     """Fields of a configuration that belong into a report."""
     fields = dataclasses.asdict(config)
-    return {name: value for name, value in fields.items() if name not in ("plan", "results")}
+    return {
+        name: value
+        for name, value in fields.items()
+        if name not in ("plan", "results", "checkpoint_dir")
+    }
 
 
 def main() -> None:

@@ -79,8 +79,8 @@ class FlaxClassifier(Classifier):
       l2: weight of the sum of squares of all kernels in the loss (Keras's L2).
       label_smoothing: share of a label spread over all classes.
       class_weight: None, "balanced" (scikit-learn's) or a dict of class: weight.
-      validation_fraction: share of the training rows, stratified, on which val_ metrics are watched where
-        early stopping, the best weights or "plateau" do so and `fit` gets no validation_data
+      validation_fraction: share of the training rows, stratified, on which val_ metrics are watched
+        where early stopping, the best weights or "plateau" do so and `fit` gets no validation_data
         (scikit-learn's). 0 in a search: they watch the fold that scores them, which flatters.
       random_state: seed of initial weights, shuffling and dropout: an integer, a NumPy RandomState or
         None for another one each time.

@@ -8,6 +8,7 @@ import io
 import os
 import platform
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 from jaxlstm.data import SequenceData
 from jaxlstm.grid import programs
 from jaxlstm.grid.plan import available_cores
-from jaxlstm.grid.search import GridSearch
+from jaxlstm.grid.search import LaneSearch
 from jaxlstm.report import Run, save_run
 from jaxlstm.report.files import write_atomic
 
@@ -63,7 +64,7 @@ def _cpu_name() -> str:
 
 
 def run_study(
-    search: GridSearch,
+    search: LaneSearch,
     train: SequenceData,
     test: SequenceData | None,
     *,
@@ -99,7 +100,12 @@ def run_study(
     names = np.asarray(train.classes)
     compiled = programs.compile_seconds()
     start = time.perf_counter()
-    search.fit(train.x, names[train.y])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Interrupted: ")  # said below, with the way on
+        search.fit(train.x, names[train.y])
+    if search.interrupted_:
+        _say_interrupted(search, console)
+        raise KeyboardInterrupt
     wall = time.perf_counter() - start
     # Programs compile in the workers, side by side: their share of the wall clock.
     compiling = (programs.compile_seconds() - compiled) / search.plan_.workers
@@ -170,7 +176,16 @@ def run_study(
     return run
 
 
-def _plan(search: GridSearch) -> dict[str, Any]:
+def _say_interrupted(search: LaneSearch, console: Console) -> None:
+    console.print(_table(search))
+    done = int((search.results_["status"] != "interrupted").sum())
+    way_on = "Give --checkpoint-dir to be able to go on another time."
+    if search.checkpoint_dir is not None:
+        way_on = "The same command goes on from here."
+    console.print(f"{done} of {len(search.results_)} fits are finished. {way_on}")
+
+
+def _plan(search: LaneSearch) -> dict[str, Any]:
     plan = search.plan_.to_dict()
     spent = search.results_.groupby("group")["fit_seconds"].sum()
     for group in plan["groups"]:
@@ -178,7 +193,7 @@ def _plan(search: GridSearch) -> dict[str, Any]:
     return plan
 
 
-def _curves(search: GridSearch) -> pd.DataFrame:
+def _curves(search: LaneSearch) -> pd.DataFrame:
     """The search's curves and, as trial -1, the refit's."""
     last = search.best_estimator_
     history = (last.steps[-1][1] if hasattr(last, "steps") else last).history_
@@ -240,7 +255,7 @@ def _save_estimator(estimator: Any, path: Path) -> None:
     write_atomic(path, content.getvalue())
 
 
-def _table(search: GridSearch, rows: int = 5) -> Table:
+def _table(search: LaneSearch, rows: int = 5) -> Table:
     results = search.cv_results_
     names = [name for name in results if name.startswith("param_")]
     table = Table(title=f"The best {min(rows, len(results['params']))} cells")

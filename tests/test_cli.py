@@ -297,8 +297,9 @@ def test_plan_stops_before_training(jaxlstm: Any, sequences: Path, tmp_path: Pat
         *("--results", tmp_path / "results"),
     )
     assert (code, error) == (0, "")
-    assert "12 fits (4 cells x 3 folds) as lanes of 2 programs" in printed
+    assert "12 fits (4 cells x 3 folds) as 12 lanes of 2 programs" in printed
     assert "memory: " in printed
+    assert "time: about " in printed
     assert not (tmp_path / "results").exists()
 
 

@@ -95,6 +95,8 @@ def _feed(sha: Any, value: Any, above: frozenset[int]) -> None:
     elif hasattr(value, "tocsr"):
         rows = value.tocsr()
         put_all("sparse", [rows.shape, rows.indptr, rows.indices, rows.data])
+    elif value is np.random.mtrand._rand:
+        put(name)  # NumPy's own, which SciPy's distributions hold: its state is this process's
     elif isinstance(value, np.random.RandomState):
         put_all(name, [value.get_state()])
     elif isinstance(value, np.random.Generator):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
@@ -39,8 +38,8 @@ def fetch(tree: Any) -> Any:
     """Arrays on the host, whole; of a mesh of several processes they are gathered."""
 
     def get(leaf: Any) -> Any:
-        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            return jax.random.wrap_key_data(get(jax.random.key_data(leaf)), impl="threefry2x32")
+        if _is_key(leaf):
+            return programs.wrap_key(get(_data(leaf)))
         if getattr(leaf, "is_fully_addressable", True):
             return np.asarray(leaf)
         return np.asarray(multihost_utils.process_allgather(leaf, tiled=True))
@@ -114,32 +113,32 @@ class Lanes:
         """First state of a trial in these lanes."""
         return first_state(trial, self.structure, self._row)
 
-    def put(self, entries: Mapping[int, tuple[Trial, State]]) -> None:
-        """Puts trials and their states into slots."""
+    def put(self, entries: Iterable[tuple[int, Trial, State]]) -> None:
+        """Puts trials and their states into slots; ``entries`` may make them one by one."""
         if self._mesh is None:
-            ((trial, state),) = entries.values()
+            ((_, trial, state),) = entries
             self._numbers, self._state = trial.network.hyperparameters, state
             self._rows = self._devices.rows[trial.rows]
             return
-        some = next(iter(entries.values()))
-        filled = [entries.get(slot, some) for slot in range(self.slots)]
-        state = _stack([state for _, state in filled])
-        numbers = _stack([trial.network.hyperparameters for trial, _ in filled])
+        states, numbers = _Stack(self.slots), _Stack(self.slots)
+        new = np.zeros(self.slots, bool)
+        for slot, trial, state in entries:
+            states.put(slot, state)
+            numbers.put(slot, trial.network.hyperparameters)
+            self._folds[slot] = trial.rows
+            new[slot] = True
         if self._state is None:
-            self._numbers = numbers
-            self._state = programs.on_lanes(self._mesh, state)
+            self._numbers = numbers.tree
+            self._state = programs.on_lanes(self._mesh, states.tree)
         else:
-            new = np.asarray([slot in entries for slot in range(self.slots)])
             self._numbers = jax.tree.map(
                 lambda ours, theirs: np.where(_lead(new, ours), theirs, ours),
                 self._numbers,
-                numbers,
+                numbers.tree,
             )
             self._state = programs.replace_lanes(
-                self._mesh, self._state, programs.on_lanes(self._mesh, state), new
+                self._mesh, self._state, programs.on_lanes(self._mesh, states.tree), new
             )
-        for slot, (trial, _) in entries.items():
-            self._folds[slot] = trial.rows
         self._rows = programs.on_lanes(self._mesh, self._folds)
         self._placed = programs.on_lanes(self._mesh, self._numbers)
 
@@ -180,17 +179,17 @@ class Lanes:
         return weights._replace(params=params)
 
     def narrowed(self, problem: Problem, group: Group, variant: int, slots: list[int]) -> Lanes:
-        """As few lanes as hold these slots, in their order."""
-        count = len(jax.devices()) if self._mesh is None else self._mesh.size
-        size = -(-len(slots) // count) * count
+        """As few lanes, side by side, as hold these slots, in their order."""
+        mesh: Any = self._mesh
+        size = -(-len(slots) // mesh.size) * mesh.size
         lanes = Lanes(problem, group, self._devices, variant, size)
         order = np.asarray(slots + [slots[0]] * (size - len(slots)))
         states = jax.tree.map(lambda leaf: leaf[order], self.states())
-        lanes._state = programs.on_lanes(self._mesh, states)
+        lanes._state = programs.on_lanes(mesh, states)
         lanes._numbers = jax.tree.map(lambda leaf: leaf[order], self._numbers)
-        lanes._placed = programs.on_lanes(self._mesh, lanes._numbers)
+        lanes._placed = programs.on_lanes(mesh, lanes._numbers)
         lanes._folds = self._folds[order]
-        lanes._rows = programs.on_lanes(self._mesh, lanes._folds)
+        lanes._rows = programs.on_lanes(mesh, lanes._folds)
         return lanes
 
 
@@ -198,10 +197,36 @@ def _lead(mask: np.ndarray, like: Any) -> np.ndarray:
     return mask.reshape(-1, *[1] * (np.ndim(like) - 1))
 
 
-def _stack(trees: Sequence[Any]) -> Any:
-    def stack(*leaves: Any) -> Any:
-        if jax.dtypes.issubdtype(leaves[0].dtype, jax.dtypes.prng_key):
-            return jnp.stack(leaves)
-        return np.stack([np.asarray(leaf) for leaf in leaves])
+class _Stack:
+    """Trees one after another in arrays with a leading axis; what is not put is left at 0."""
 
-    return jax.tree.map(stack, *trees)
+    def __init__(self, slots: int):
+        self._slots = slots
+        self._arrays: list[np.ndarray] = []
+        self._like: Any = None
+
+    def put(self, slot: int, tree: Any) -> None:
+        leaves, treedef = jax.tree.flatten(tree)
+        parts = [np.asarray(_data(leaf)) for leaf in leaves]
+        if not self._arrays:
+            self._like = leaves, treedef
+            self._arrays = [np.zeros((self._slots, *part.shape), part.dtype) for part in parts]
+        for array, part in zip(self._arrays, parts, strict=True):
+            array[slot] = part
+
+    @property
+    def tree(self) -> Any:
+        leaves, treedef = self._like
+        pairs = zip(self._arrays, leaves, strict=True)
+        return jax.tree.unflatten(
+            treedef,
+            [programs.wrap_key(array) if _is_key(leaf) else array for array, leaf in pairs],
+        )
+
+
+def _is_key(leaf: Any) -> bool:
+    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _data(leaf: Any) -> Any:
+    return jax.random.key_data(leaf) if _is_key(leaf) else leaf

@@ -47,10 +47,10 @@ class Outcome:
 
     @property
     def status(self) -> str:
-        """ "ok", "stopped early", "interrupted" or "failed"."""
-        if self.failed:
-            return self.failed if self.failed == INTERRUPTED else "failed"
-        return "stopped early" if self.stopped_early else "ok"
+        """One of "ok", "failed" and "interrupted"."""
+        if self.failed == INTERRUPTED:
+            return INTERRUPTED
+        return "failed" if self.failed else "ok"
 
     def to_record(self) -> dict[str, Any]:
         """Everything but the weights, as plain data."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ MEMORY_SHARE = 0.8
 
 # Lanes of one program at most: beyond, nothing is gained. On a CPU lanes side by side soon no longer
 # fit the cache (benchmarks/NOTES.md).
-MOST_LANES = {"cpu": 64, "gpu": 1024, "tpu": 1024}
+MOST_LANES = {"cpu": 32, "gpu": 1024, "tpu": 1024}
 
 # Seconds of estimated work from which on it is worth compiling both layouts and timing them.
 WORTH_TIMING = 120.0
@@ -78,6 +79,7 @@ class Plan:
     folds: int
     fits: int
     data_bytes: int
+    host_bytes: int  # of settings, curves and scores
     seconds: float | None  # estimated time of the training; None if not timed
 
     @property
@@ -115,6 +117,7 @@ class Plan:
             "layout": "one lane at a time" if self.layout == "loop" else "vmap",
             "workers": self.workers,
             "bytes": self.bytes,
+            "host_bytes": self.host_bytes,
             "padding": self.padding,
             "estimated_seconds": self.seconds,
             "groups": [
@@ -158,7 +161,7 @@ class Plan:
         ]
         last = [
             f"memory: {human_bytes(self.bytes)} at most, {human_bytes(self.data_bytes)} of it"
-            " the data"
+            f" the data; {human_bytes(self.host_bytes)} for settings and curves"
         ]
         if self.seconds is not None:
             last.append(f"time: about {human_seconds(self.seconds)} of training, as timed just now")
@@ -226,8 +229,9 @@ def resolve_workers(n_jobs: int | None) -> int:
 
 
 def memory_at_hand(devices: Sequence[Any]) -> int | None:
-    """Bytes that a program may take on one device: a share of what it has."""
-    stats = [device.memory_stats() or {} for device in devices]
+    """Bytes that a program may take on one device: a share of what it has; of this process's own."""
+    own = [device for device in devices if device.process_index == jax.process_index()]
+    stats = [device.memory_stats() or {} for device in own]
     limits = [stat["bytes_limit"] for stat in stats if "bytes_limit" in stat]
     if not limits and devices[0].platform == "cpu":
         limits = [free for free in [_free_memory()] if free is not None]
@@ -343,7 +347,15 @@ class _Planner:
         problem = self.problem
         mesh = programs.lanes_mesh(self.devices) if layout == "vmap" else None
         sharings = group(problem, self.lanes, layout, self.platform)
-        groups = [self._group(one, layout, mesh, measure) for one in sharings]
+        settings = programs.settings()
+
+        def build(one: Sharing) -> Group:
+            with programs.settings_of(settings):
+                return self._group(one, layout, mesh, measure)
+
+        # Programs compile side by side.
+        with ThreadPoolExecutor(self.workers if measure else 1) as pool:
+            groups = list(pool.map(build, sharings))
         chunks = []
         for number, one in enumerate(groups):
             for lanes in self._by_variant(one.lanes):
@@ -365,12 +377,15 @@ class _Planner:
             folds=len({trial.fold for trial in problem.trials}),
             fits=len(problem.trials),
             data_bytes=self.data_bytes,
+            host_bytes=self._host_bytes(),
             seconds=self._seconds(groups, layout),
         )
 
     def _group(self, one: Sharing, layout: str, mesh: Any, measure: bool) -> Group:
         slots, size, seconds = 1, 0, None
+        copies = 0 if mesh is None else 2 if self.platform == "cpu" else 1
         first = self.problem.trials[one.lanes[0].trials[0]]
+        state = measuring.state_bytes(self.problem, first, one.structure)
         least = len(self.devices)
         if mesh is not None:
             # The lanes of a program read one version of the data set.
@@ -381,7 +396,10 @@ class _Planner:
             program, args = measuring.program_for(
                 self.problem, first, one.structure, layout, slots, mesh
             )
-            size = measuring.program_bytes(program, self.problem.datasets[first.variant])
+            at_once = 1 if self.platform == "cpu" else 2
+            size = measuring.program_bytes(program, self.problem.datasets[first.variant], at_once)
+            # New lanes are put together beside the states of those in work.
+            size += copies * slots * state
             limit = self.memory_limit
             if mesh is None or limit is None or size + self.data_bytes <= limit:
                 seconds = measuring.micro_batch_seconds(program, args, one.structure, layout, mesh)
@@ -403,7 +421,7 @@ class _Planner:
             size,
             seconds,
             padded_share(self.problem, one),
-            measuring.state_bytes(self.problem, first, one.structure),
+            state,
         )
 
     def _by_variant(self, lanes: Sequence[Lane]) -> list[list[Lane]]:
@@ -412,6 +430,12 @@ class _Planner:
         for lane in lanes:
             parts.setdefault(self.problem.trials[lane.trials[0]].variant, []).append(lane)
         return list(parts.values())
+
+    def _host_bytes(self) -> int:
+        """Measured: an estimator and a network a cell, an outcome and its curves a trial."""
+        cells = len({trial.cell for trial in self.problem.trials})
+        curves = sum(160 * trial.network.epochs for trial in self.problem.trials)
+        return 12_000 * cells + 1600 * len(self.problem.trials) + curves
 
     def _seconds(self, groups: Sequence[Group], layout: str) -> float | None:
         """Training time by the timed micro-batches; validation costs about a third a row."""

@@ -131,15 +131,14 @@ class Prepared:
         """
         fixed = classifier_of(self.base).random_state
         if isinstance(fixed, Integral):
-            return [
-                [int(fixed) + repeat] * len(self.folds) for repeat in range(self.n_seeds)
-            ], int(fixed)
+            return [[int(fixed) + repeat] * len(self.folds) for repeat in range(self.n_seeds)], int(
+                fixed
+            )
         source = check_random_state(fixed if fixed is not None else random_state)
         largest = np.iinfo(np.int32).max
         drawn = source.randint(largest, size=len(self.folds) + 1)
         more = [
-            source.randint(largest, size=len(self.folds)).tolist()
-            for _ in range(self.n_seeds - 1)
+            source.randint(largest, size=len(self.folds)).tolist() for _ in range(self.n_seeds - 1)
         ]
         return [drawn[:-1].tolist(), *more], int(drawn[-1])
 

@@ -8,11 +8,12 @@ most of the chip idle.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -24,6 +25,8 @@ from jaxlstm.train import trial
 from jaxlstm.train.trial import Data, Rows, State, Structure, Weights
 
 LAYOUTS = ("loop", "vmap")
+
+_KEYS = "threefry2x32"
 
 _programs: dict[Any, Any] = {}
 _locks: dict[Any, threading.Lock] = {}
@@ -68,6 +71,23 @@ def _compiled(
     return _programs[key]
 
 
+def settings() -> dict[str, Any]:
+    """JAX's settings in this thread, as far as they change numbers."""
+    names = ("jax_enable_x64", "jax_default_matmul_precision", "jax_numpy_rank_promotion")
+    return {name: getattr(jax.config, name) for name in names}
+
+
+@contextlib.contextmanager
+def settings_of(caller: dict[str, Any]) -> Iterator[None]:
+    """JAX's context managers act on one thread: other threads and processes take over `settings`."""
+    with (
+        jax.enable_x64(caller["jax_enable_x64"]),
+        jax.default_matmul_precision(caller["jax_default_matmul_precision"]),
+        jax.numpy_rank_promotion(caller["jax_numpy_rank_promotion"]),
+    ):
+        yield
+
+
 def compile_seconds() -> float:
     """Seconds spent on compiling so far, summed over threads."""
     return sum(_compile_seconds)
@@ -87,7 +107,12 @@ def clear() -> None:
 
 def random_key(seed: int) -> jax.Array:
     """The random key of a trial; the same whatever generator the process prefers."""
-    return jax.random.key(seed, impl="threefry2x32")
+    return jax.random.key(seed, impl=_KEYS)
+
+
+def wrap_key(data: Any) -> jax.Array:
+    """Random keys from their words."""
+    return jax.random.wrap_key_data(data, impl=_KEYS)
 
 
 def init_state(structure: Structure, hyperparameters: Any, x: Any, seed: int) -> State:
@@ -178,7 +203,7 @@ def _put(tree: Any, sharding: NamedSharding) -> Any:
 
     def put(leaf: Any) -> Any:  # each process has the whole, and places its devices' part
         if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            return jax.random.wrap_key_data(put(jax.random.key_data(leaf)), impl="threefry2x32")
+            return wrap_key(put(jax.random.key_data(leaf)))
         whole = np.asarray(leaf)
         return jax.make_array_from_callback(whole.shape, sharding, whole.__getitem__)
 

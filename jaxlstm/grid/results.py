@@ -84,7 +84,7 @@ def cv_results(
 def trial_table(
     problem: Problem,
     outcomes: Sequence[Outcome],
-    scores: Mapping[str, np.ndarray],
+    scores: Mapping[str, Sequence[float]],
     groups: Mapping[int, int],
 ) -> pd.DataFrame:
     """One row a trial: its place, its parameters, its last epoch, its score.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import logging
 import threading
@@ -15,15 +14,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxlstm.grid import programs
+from jaxlstm.grid import processes, programs
 from jaxlstm.grid.groups import lane_epochs
 from jaxlstm.grid.lanes import Devices, Lanes, fetch
 from jaxlstm.grid.measure import lane_shapes
 from jaxlstm.grid.outcome import CURVES, INTERRUPTED, LaneRun, Outcome, Progress
 from jaxlstm.grid.plan import Chunk, Plan
 from jaxlstm.grid.space import Problem, Trial
+from jaxlstm.grid.states import own_state, slot_state, wide_state
 from jaxlstm.grid.store import Store
-from jaxlstm.train.trial import Metrics
+from jaxlstm.train.trial import Metrics, State
 
 logger = logging.getLogger("jaxlstm")
 
@@ -89,7 +89,7 @@ class _Run:
         devices = jax.devices() if self.plan.layout == "vmap" else jax.local_devices()[:1]
         self.devices = Devices(self.problem, self.plan.layout, devices)
         # The host reads an accelerator's metrics an epoch late, so that the device never waits.
-        self.late = 0 if self.plan.layout == "loop" else 1
+        self.late = 0 if devices[0].platform == "cpu" else 1
 
 
 class _ChunkRun:
@@ -102,6 +102,8 @@ class _ChunkRun:
         first = self.problem.trials[chunk.lanes[0].trials[0]]
         self.variant = first.variant
         self.name = f"chunk-{chunk.group}-{first.index}"
+        x = self.problem.datasets[self.variant].x
+        self.row = np.zeros((1, *x.shape[1:]), x.dtype)
         self.slots: list[LaneRun | None] = []
         self.pending: deque[tuple[list[LaneRun | None], np.ndarray, Metrics]] = deque()
         self.epoch_seconds = 0.0
@@ -122,7 +124,8 @@ class _ChunkRun:
                 self._train(slots)
             except jax.errors.JaxRuntimeError as error:
                 least = 1 if self.run.devices.mesh is None else self.run.devices.mesh.size
-                if "RESOURCE_EXHAUSTED" not in str(error) or slots <= least:
+                alone = jax.process_count() == 1  # else others may have had memory
+                if "RESOURCE_EXHAUSTED" not in str(error) or slots <= least or not alone:
                     raise
                 slots = max(least, slots // 2 // least * least)
                 logger.warning(
@@ -176,21 +179,28 @@ class _ChunkRun:
         return f"{self.name}-{len(self.slots)}"
 
     def _drop_saves(self, but: str = "") -> None:
-        for key in self.run.store.keys() if self.run.store else []:
-            if key.startswith(f"{self.name}-") and key != but:
-                self.run.store.drop(key)
+        store = self.run.store
+        for key in store.saved() if store else []:
+            if store and key.startswith(f"{self.name}-") and key != but:
+                store.drop(key)
 
     def _fill(self) -> None:
-        entries = {}
-        for slot, taken in enumerate(self.slots):
-            if taken is None and self.waiting:
-                lane_run = self.waiting.popleft()
-                trial = self._last_trial(lane_run)
-                state, lane_run.state = lane_run.state, None
-                entries[slot] = trial, state or self.lanes.first_state(trial)
-                self.slots[slot] = lane_run
-        if entries:
-            self.lanes.put(entries)
+        free = [slot for slot, taken in enumerate(self.slots) if taken is None]
+        if free and self.waiting:
+            self.lanes.put(self._entries(free))
+
+    def _entries(self, free: list[int]) -> Iterator[tuple[int, Trial, State]]:
+        """Waiting lanes for the free slots, their states made one by one."""
+        for slot in free[: len(self.waiting)]:
+            lane_run = self.waiting.popleft()
+            trial = self._last_trial(lane_run)
+            state, lane_run.state = lane_run.state, None
+            self.slots[slot] = lane_run
+            if state is None:
+                state = self.lanes.first_state(trial)
+            else:
+                state = wide_state(state, trial, self.lanes.structure, self.row)
+            yield slot, trial, state
 
     def _last_trial(self, lane_run: LaneRun) -> Trial:
         return self.problem.trials[lane_run.lane.trials[-1]]
@@ -212,7 +222,7 @@ class _ChunkRun:
         self.pending.append((list(self.slots), validate, metrics))
 
     def _reads_now(self) -> bool:
-        """Whether a trial ends with the epoch just started: its weights must be read before the next."""
+        """Whether a trial ends with the epoch just started: its weights are read before the next."""
         return any(
             lane_run is not None and lane_run.launched >= lane_run.next_read(self.problem)
             for lane_run in self.slots
@@ -248,10 +258,14 @@ class _ChunkRun:
                     states = states if states is not None else self.lanes.states()
                     weights = self.lanes.own_weights(states, slot, trial)
                     outcome.params, outcome.collections = weights
-                if self.run.keep_runs and not lane_run.stopped:
-                    states = states if states is not None else self.lanes.states()
-                    own = jax.tree.map(lambda leaf, slot=slot: leaf[slot], states)
-                    outcome.run = dataclasses.replace(lane_run, state=own)
+                if self.run.keep_runs:
+                    own = None
+                    if not lane_run.stopped:
+                        states = states if states is not None else self.lanes.states()
+                        own = slot_state(states, slot)
+                        own = own_state(own, trial, self.lanes.structure, self.row)
+                    curves = {name: list(values) for name, values in lane_run.curves.items()}
+                    outcome.run = dataclasses.replace(lane_run, curves=curves, state=own)
                 lane_run.read += 1
                 if trial.index not in self.run.outcomes:
                     self.run.finish(trial, outcome)
@@ -265,7 +279,9 @@ class _ChunkRun:
         while self.pending:
             self._record()
         meta = {
-            "lanes": [lane_run.to_meta(self.problem) if lane_run else None for lane_run in self.slots],
+            "lanes": [
+                lane_run.to_meta(self.problem) if lane_run else None for lane_run in self.slots
+            ],
             "group": self.chunk.group,
         }
         self.run.store.save(self.key, self.lanes.states(), meta)
@@ -279,11 +295,10 @@ class _ChunkRun:
             return
         if 2 * len(kept) > len(self.slots):
             return
-        left = max(
-            lane_epochs(self.problem, one.lane) - one.launched for one in self.slots if one
-        )
+        left = max(lane_epochs(self.problem, one.lane) - one.launched for one in self.slots if one)
         saved = left * self.epoch_seconds * (1 - len(kept) / len(self.slots))
-        if saved < 2 * programs.seconds_a_program():
+        # A matter of clocks: one process decides for all.
+        if not processes.from_first(lambda: saved >= 2 * programs.seconds_a_program()):
             return
         while self.pending:
             self._record()
@@ -291,17 +306,6 @@ class _ChunkRun:
         runs = [self.slots[slot] for slot in kept]
         self.slots = runs + [None] * (self.lanes.slots - len(runs))
         self._end_lanes()
-
-
-@contextlib.contextmanager
-def _settings_of(caller: dict[str, Any]) -> Iterator[None]:
-    """JAX's context managers act on one thread: the workers take over the caller's settings."""
-    with (
-        jax.enable_x64(caller["jax_enable_x64"]),
-        jax.default_matmul_precision(caller["jax_default_matmul_precision"]),
-        jax.numpy_rank_promotion(caller["jax_numpy_rank_promotion"]),
-    ):
-        yield
 
 
 def execute(
@@ -332,26 +336,13 @@ def execute(
       progress: told what goes on.
       validation_freq: validate every so many epochs (Keras's name), and after the last.
       store: where finished trials and lanes in work are saved; what it has is not done again.
-      begun: lanes to go on with, by their first trial's index.
-      keep_runs: whether outcomes keep their lane's state, to go on with.
+      begun: lanes to go on with, by their first trial's index; states at their own width.
+      keep_runs: whether outcomes keep their lane, to go on with; one that has stopped has no state.
 
     Returns:
       Outcomes in the order of the problem's trials.
     """
-    outcomes: dict[int, Outcome] = {}
-    begun = dict(begun or {})
-    wanted = {trial.index for trial in problem.trials}
-    if store:
-        records = store.finished()
-        outcomes = {
-            index: Outcome.from_record(index, record)
-            for index, record in records.items()
-            if index in wanted
-        }
-        begun |= _saved_runs(plan, problem, store)
-        if progress:
-            for outcome in outcomes.values():
-                progress.finished(outcome)
+    outcomes, begun = taken_up(plan, problem, progress, store, begun)
 
     def finish(trial: Trial, outcome: Outcome) -> None:
         if on_finish:
@@ -371,17 +362,16 @@ def execute(
         needs_weights,
         finish,
         progress,
-        store,
+        store if jax.process_count() == 1 else None,  # lanes of several processes are not saved
         keep_runs,
         begun,
         outcomes,
         queue,
     )
-    names = ("jax_enable_x64", "jax_default_matmul_precision", "jax_numpy_rank_promotion")
-    caller = {name: getattr(jax.config, name) for name in names}
+    settings = programs.settings()
 
     def work() -> None:
-        with _settings_of(caller):
+        with programs.settings_of(settings):
             while (chunk := queue.take()) is not None:
                 _ChunkRun(run, chunk).train()
                 queue.is_ready(chunk.group)
@@ -402,11 +392,39 @@ def execute(
         except BaseException:
             queue.stop()
             raise
-    return [outcomes.get(trial.index) or _interrupted(trial) for trial in problem.trials]
+    return in_order(problem, outcomes)
 
 
-def _interrupted(trial: Trial) -> Outcome:
-    return Outcome(trial.index, {name: [] for name in CURVES}, failed=INTERRUPTED)
+def taken_up(
+    plan: Plan,
+    problem: Problem,
+    progress: Progress | None,
+    store: Store | None,
+    begun: Mapping[int, LaneRun] | None,
+) -> tuple[dict[int, Outcome], dict[int, LaneRun]]:
+    """What there is of a run before it starts: outcomes by trial, lanes in work by their first."""
+    runs = dict(begun or {})
+    if store is None:
+        return {}, runs
+    wanted = {trial.index for trial in problem.trials}
+    outcomes = {
+        index: Outcome.from_record(index, record)
+        for index, record in store.finished().items()
+        if index in wanted
+    }
+    if progress:
+        for outcome in outcomes.values():
+            progress.finished(outcome)
+    return outcomes, runs | _saved_runs(plan, problem, store)
+
+
+def in_order(problem: Problem, outcomes: Mapping[int, Outcome]) -> list[Outcome]:
+    """Outcomes in the order of the problem's trials; those that have none are marked."""
+
+    def interrupted(trial: Trial) -> Outcome:
+        return Outcome(trial.index, {name: [] for name in CURVES}, failed=INTERRUPTED)
+
+    return [outcomes.get(trial.index) or interrupted(trial) for trial in problem.trials]
 
 
 def _saved_runs(plan: Plan, problem: Problem, store: Store) -> dict[int, LaneRun]:
@@ -414,7 +432,7 @@ def _saved_runs(plan: Plan, problem: Problem, store: Store) -> dict[int, LaneRun
     runs: dict[int, LaneRun] = {}
     places = {trial.index: place for place, trial in enumerate(problem.trials)}
     groups = {place: one for one in plan.groups for place in one.trials}
-    for key in store.keys():
+    for key in store.saved():
         _, _, index, slots = key.split("-")
         if int(index) not in places:
             continue

@@ -10,8 +10,8 @@ from typing import Any
 from sklearn import config_context, get_config
 from sklearn.metrics import check_scoring
 
-from jaxlstm.grid.prepare import Prepared
 from jaxlstm.grid.outcome import Outcome
+from jaxlstm.grid.prepare import Prepared
 from jaxlstm.grid.space import Trial
 
 

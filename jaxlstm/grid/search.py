@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, cast
 
+import jax
 import numpy as np
 from sklearn.base import clone
 from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import ParameterGrid, ParameterSampler
 from sklearn.model_selection._search import BaseSearchCV
 
+from jaxlstm.grid import cluster, processes
 from jaxlstm.grid.outcome import INTERRUPTED, LaneRun, Outcome
 from jaxlstm.grid.plan import Plan, make_plan
 from jaxlstm.grid.prepare import Prepared, classifier_of
@@ -35,6 +38,9 @@ class _Session:
         self.store: Store | None = None
         self.trials: list[Trial] = []
         self.outcomes: list[Outcome] = []
+        #: How lanes run, once that is settled: the same way in all calls of `execute`.
+        self.layout: str | None = None
+        self.executions = 0
         #: Columns that a search adds to `cv_results_`, one value a cell.
         self.columns: dict[str, list[Any]] = {}
 
@@ -82,17 +88,23 @@ class _Session:
     ) -> list[Outcome]:
         """Plans and trains trials, with the search's settings."""
         search = self.search
-        plan = search._plan(problem, measure=False, store=self.store)
-        if plan.layout == "vmap":
+        if jax.process_count() > 1:
+            trials = [(trial.params, trial.seed, trial.rows) for trial in problem.trials]
+            processes.check_same({"the candidates or seeds": digest(trials)})
+        where = cluster.active_cluster(search.n_jobs)
+        plan = search._plan(problem, measure=False, store=self.store, layout=self.layout)
+        self.layout, self.executions = plan.layout, self.executions + 1
+        if plan.layout == "vmap" and where is None:
             # Memory matters before the run where lanes share a device.
             plan = search._plan(problem, measure=True, store=self.store, layout="vmap")
         if self.store:
             self.store.require(state_bytes(plan))
         display: Any = contextlib.nullcontext()
-        if search.verbose:
+        if search.verbose and jax.process_index() == 0:
             display = LiveProgress(plan, problem)
+        train = functools.partial(cluster.execute, where) if where else execute
         with display as progress:
-            return execute(
+            return train(
                 plan,
                 problem,
                 on_finish=self.scoring,
@@ -150,6 +162,11 @@ class LaneSearch(BaseSearchCV):
 
     # -- what a subclass says ---------------------------------------------------------------------
 
+    @property
+    def _draws(self) -> bool:
+        """Whether the candidates depend on `random_state`."""
+        return False
+
     def _candidates(self) -> list[dict[str, Any]]:
         """All candidates, where they are known before anything is trained."""
         raise NotImplementedError
@@ -206,12 +223,20 @@ class LaneSearch(BaseSearchCV):
         layout = layout or self.layout
         if store and layout == "auto":
             layout = store.notes.get("layout", layout)  # a search goes on as it began
+        memory_limit = self.memory_limit
+        if jax.process_count() > 1:
+            if layout == "loop":
+                raise ValueError(
+                    "layout='loop' trains each lane in one process; where JAX runs over"
+                    f" {jax.process_count()} processes (jax.distributed) it must be 'vmap' or 'auto'."
+                )
+            memory_limit = processes.least_memory(memory_limit)
         plan = make_plan(
             problem,
             layout=layout,
             n_jobs=self.n_jobs,
             measure=measure,
-            memory_limit=self.memory_limit,
+            memory_limit=memory_limit,
             validation_freq=self.validation_freq,
         )
         if store and "layout" not in store.notes:
@@ -244,6 +269,8 @@ class LaneSearch(BaseSearchCV):
             return_train_score=self.return_train_score,
             validation_freq=self.validation_freq,
         )
+        if jax.process_count() > 1:
+            processes.check_same(_data_digests(prepared))
         session = _Session(self, prepared, scoring)
         with self._opened_store(prepared) as session.store:
             self._try(session)
@@ -261,7 +288,7 @@ class LaneSearch(BaseSearchCV):
         if self.checkpoint_dir is None:
             yield None
             return
-        own = classifier_of(prepared.base).random_state
+        own = None if self._draws else classifier_of(prepared.base).random_state
         if not isinstance(self.random_state, Integral) and not isinstance(own, Integral):
             raise ValueError(
                 "checkpoint_dir needs a random_state that is an integer, so that a search that goes on"
@@ -272,15 +299,17 @@ class LaneSearch(BaseSearchCV):
             for name, value in self.get_params(deep=False).items()
             if name not in _FREE and name != "estimator"
         }
-        problem = prepared.problem([])
-        fingerprint = {
-            "data": digest([(data.x, data.y) for data in problem.datasets] or [prepared.labels]),
-            "splits": digest([(fold.train, fold.validation) for fold in prepared.folds]),
+        fingerprint = _data_digests(prepared) | {
             "settings": digest(type(self).__name__, settings, prepared.base),
             "code": code_version(),
         }
-        with Store(self.checkpoint_dir, fingerprint, every=self.checkpoint_every) as store:
-            yield store
+
+        def opened() -> Store:
+            return Store(self.checkpoint_dir, fingerprint, every=self.checkpoint_every)
+
+        several = jax.process_count() > 1
+        with processes.FirstStore(opened) if several else opened() as store:
+            yield cast(Store, store)
 
     def _collect(self, session: _Session) -> None:
         """Sets the fitted attributes from the trials' outcomes."""
@@ -317,12 +346,12 @@ class LaneSearch(BaseSearchCV):
             table([outcome.fit_seconds for outcome in outcomes]),
             table([found.get("seconds", 0.0) for found in done]),
         )
-        self.cv_results_ |= {
-            name: np.asarray(values) for name, values in session.columns.items()
-        }
+        self.cv_results_ |= {name: np.asarray(values) for name, values in session.columns.items()}
         problem = session.problem
-        # Everything is compiled by now, so that reading the programs' memory costs nothing.
-        plan = self._plan(problem, measure=True, store=session.store)
+        # What was trained here is compiled, so that reading the programs' memory costs nothing;
+        # trials that were trained in several calls may be grouped otherwise here.
+        measure = session.executions <= 1 and cluster.active_cluster(self.n_jobs) is None
+        plan = self._plan(problem, measure, store=session.store, layout=session.layout)
         groups = {
             problem.trials[place].index: number
             for number, group in enumerate(plan.groups)
@@ -400,6 +429,14 @@ class LaneSearch(BaseSearchCV):
 
 # Parameters of a search that may change when it goes on: they do not touch its numbers.
 _FREE = ("n_jobs", "layout", "memory_limit", "checkpoint_dir", "checkpoint_every", "verbose")
+
+
+def _data_digests(prepared: Prepared) -> dict[str, str]:
+    datasets = prepared.problem([]).datasets
+    return {
+        "data": digest([(data.x, data.y) for data in datasets] or [prepared.labels]),
+        "splits": digest([(fold.train, fold.validation) for fold in prepared.folds]),
+    }
 
 
 def state_bytes(plan: Plan) -> int:
@@ -588,6 +625,10 @@ class RandomSearch(LaneSearch):
         )
         self.param_distributions = param_distributions
         self.n_iter = n_iter
+
+    @property
+    def _draws(self) -> bool:
+        return True
 
     def _candidates(self) -> list[dict[str, Any]]:
         check_number("n_iter", self.n_iter, NUMBERS["epochs"])

@@ -310,7 +310,7 @@ class Store:
         with self._lock:
             self._since.pop(key, None)
 
-    def keys(self) -> list[str]:
+    def saved(self) -> list[str]:
         """Keys that something is saved of."""
         folders = (self.folder / "states").glob("*")
         return sorted(unquote(folder.name) for folder in folders if saves.numbers(folder))

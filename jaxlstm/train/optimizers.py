@@ -222,7 +222,5 @@ def update(
     places = [used.index(RULES[name]) if name in among else 0 for name in OPTIMIZERS]
     place = jnp.asarray(places, jnp.int32)[h.optimizer]
     rules = [branch(rule) for rule in used]
-    params, first, second = map(
-        restore, lax.switch(place, rules, *vectors, _clip(h, grads), flat)
-    )
+    params, first, second = map(restore, lax.switch(place, rules, *vectors, _clip(h, grads), flat))
     return params, Slots(first, second, product)

@@ -365,17 +365,13 @@ def train_epoch(
             validation_correct / validated,
         ]
     ).astype(dtype)
-    after = stopping.update(
-        hyperparameters, state.stopping, watched, state.epoch, n_validation > 0
-    )
+    after = stopping.update(hyperparameters, state.stopping, watched, state.epoch, n_validation > 0)
     # A diverged trial has nothing to gain from further epochs.
     after = after._replace(stopped=after.stopped | ~jnp.isfinite(walk.loss))
     after = jax.tree.map(lambda new, old: jnp.where(active, new, old), after, state.stopping)
     improved = after.improved & active
     best = jax.tree.map(lambda new, old: jnp.where(improved, new, old), weights, state.best)
-    state = State(
-        weights, best, walk.slots, walk.step, state.epoch + active, after, state.key
-    )
+    state = State(weights, best, walk.slots, walk.step, state.epoch + active, after, state.key)
     return state, Metrics(
         walk.loss,
         walk.correct,

@@ -12,7 +12,7 @@ jax.config.update("jax_enable_x64", True)
 import numpy as np, pandas as pd
 from jaxlstm import GridSearch, LSTMClassifier
 from jaxlstm.grid import programs
-from jaxlstm.grid.run import _Lanes
+from jaxlstm.grid.lanes import Lanes
 
 assert len(jax.local_devices()) == 3
 rng = np.random.default_rng(7)
@@ -21,12 +21,12 @@ grid = {"dropout": [0.0, 0.1, 0.2, 0.3, 0.4], "epochs": [2]}
 classifier = LSTMClassifier(units=4, batch_size=8, learning_rate=0.02)
 
 shards, idle = set(), []
-plain = _Lanes.train_epoch
-def spy(self, validate):
+plain = Lanes.train_epoch
+def spy(self, active, validate):
     shards.add(len(self._state.step.sharding.device_set))
-    idle.append((~self.active).sum())
-    return plain(self, validate)
-_Lanes.train_epoch = spy
+    idle.append((~active).sum())
+    return plain(self, active, validate)
+Lanes.train_epoch = spy
 
 def run(layout, **settings):
     search = GridSearch(classifier, grid, cv=2, random_state=0, layout=layout, refit=False)
@@ -38,7 +38,7 @@ shards.clear(), idle.clear()
 vmap = run("vmap")
 assert vmap.plan_.devices == 3 and "on 3 x cpu" in str(vmap.plan_)
 assert shards == {3}, shards
-assert vmap.plan_.groups[0].lanes == 12 and set(idle) == {2}, (vmap.plan_.groups[0].lanes, idle)
+assert vmap.plan_.groups[0].slots == 12 and set(idle) == {2}, (vmap.plan_.groups[0].slots, idle)
 assert len(vmap.results_) == 10
 pd.testing.assert_frame_equal(vmap.curves_, loop.curves_, rtol=1e-11)
 assert vmap.cv_results_["split1_test_score"].tolist() == loop.cv_results_["split1_test_score"].tolist()

@@ -151,8 +151,8 @@ def test_equal_steps_are_fitted_once(table: Any, classifier: Any) -> None:
     # One program serves all; with lanes side by side a chunk reads one version of the data.
     assert search.plan_.programs == 1
     vmap = clone(search).set_params(layout="vmap").fit(X, y)
-    assert vmap.plan_.groups[0].lanes == 3
-    assert sorted(len(chunk.trials) for chunk in vmap.plan_.chunks) == [1, 1, 3, 3]
+    assert vmap.plan_.groups[0].slots == 3
+    assert sorted(len(chunk.lanes) for chunk in vmap.plan_.chunks) == [1, 1, 3, 3]
     np.testing.assert_allclose(vmap.results_["val_loss"], search.results_["val_loss"], rtol=1e-4)
 
 

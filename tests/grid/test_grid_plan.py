@@ -1,9 +1,8 @@
-"""What a plan says, how it is cut by memory, and how its chunks are handed out."""
+"""What a plan says, and how memory cuts it."""
 
 from __future__ import annotations
 
-import dataclasses
-import threading
+import json
 from typing import Any
 
 import numpy as np
@@ -12,87 +11,128 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxlstm import GridSearch
+from jaxlstm.grid import measure
+from jaxlstm.grid.outcome import CURVES
 from jaxlstm.grid.plan import (
-    Chunk,
     available_cores,
     human_bytes,
+    human_seconds,
     make_plan,
     resolve_workers,
-    trial_cost,
 )
-from jaxlstm.grid.progress import LiveProgress
-from jaxlstm.grid.run import CURVES, _Queue, execute
+from jaxlstm.grid.run import execute
 from jaxlstm.grid.space import Fold, pad_rows
+
+
+def problem_of(search: GridSearch, X: Any, y: Any) -> Any:
+    return search._problem(search._prepare(X, y, None))
 
 
 def test_plan_says_what_will_run(data: Any, classifier: Any) -> None:
     X, y = data
     grid = [
         {"units": [4, (5, 3)], "dropout": [0.0, 0.2]},
-        {"batch_size": [16]},
+        {"batch_size": [16], "epochs": [1, 3]},
     ]
     search = GridSearch(classifier, grid, cv=3, n_jobs=2)
     plan = search.plan(X, y)
     lines = str(plan).splitlines()
     assert lines[0] == (
-        "15 fits (5 cells x 3 folds) as lanes of 3 programs, one lane at a time on each of"
+        "18 fits (6 cells x 3 folds) as 15 lanes of 3 programs, one lane at a time on each of"
         " 2 CPU cores"
     )
     assert lines[1].split() == [
-        *("group", "network", "lanes", "a", "program", "programs", "memory")
+        *("group", "network", "fits", "lanes", "at", "once", "padding", "memory")
     ]
-    assert "LSTMClassifierNetwork(classes=3, units=(4,)), batch 8" in lines[2]
-    assert "units=(5, 3)), batch 8" in lines[3]
-    assert "units=(4,)), batch 16" in lines[4]
-    assert [line.split()[-5] for line in lines[2:5]] == ["6", "6", "3"]
+    assert "LSTMClassifierNetwork(classes=3, units=(4,)), batch 8 " in lines[2]
+    assert "units=(5, 3)), batch 8 " in lines[3]
+    assert "units=(4,)), batch 16, epochs 1, 3 in one run " in lines[4]
+    assert [line.split()[-6:-3] for line in lines[2:5]] == [
+        ["6", "6", "1"],
+        ["6", "6", "1"],
+        ["6", "3", "1"],
+    ]
+    # Two folds of 17 rows and one of 18, in batches of 8 and of 16.
+    shares = [1 - 52 / (3 * 24), 1 - 52 / (3 * 24), 1 - 52 / (3 * 32)]
+    assert [group.padding for group in plan.groups] == pytest.approx(shares)
+    assert [line.split()[-3] for line in lines[2:5]] == [f"{share:.0%}" for share in shares]
+    assert plan.padding == pytest.approx((12 * shares[0] + 3 * shares[2]) / 15)
     assert all(line.endswith("kB") for line in lines[2:5])
     assert plan.data_bytes == X.nbytes + 4 * len(y)
     assert lines[5].startswith("memory: ")
     assert f"{human_bytes(plan.data_bytes)} of it the data" in lines[5]
-    assert (plan.fits, plan.cells, plan.folds, plan.programs, plan.workers) == (15, 5, 3, 3, 2)
+    assert lines[6] == f"time: about {human_seconds(plan.seconds)} of training, as timed just now"
+    assert (plan.fits, plan.cells, plan.folds, plan.lanes, plan.programs) == (18, 6, 3, 15, 3)
+    assert plan.workers == 2
     largest = max(group.bytes for group in plan.groups)
     assert plan.bytes == plan.data_bytes + 2 * largest
 
     facts = plan.to_dict()
-    assert facts["lanes"] == 15
+    assert (facts["fits"], facts["lanes"], facts["programs"]) == (18, 15, 3)
+    assert [group["fits"] for group in facts["groups"]] == [6, 6, 6]
     assert [group["lanes"] for group in facts["groups"]] == [6, 6, 3]
     assert facts["layout"] == "one lane at a time"
-    assert sorted(t for chunk in plan.chunks for t in chunk.trials) == list(range(15))
+    assert facts["estimated_seconds"] == plan.seconds
+    assert facts["padding"] == plan.padding
+    json.dumps(facts)
 
-    unmeasured = str(search.plan(X, y, measure=False))
-    assert unmeasured.count("not measured") == 3
+    unmeasured = search.plan(X, y, measure=False)
+    assert str(unmeasured).count("not measured") == 3
+    assert unmeasured.seconds is None
+    assert "time:" not in str(unmeasured)
     one = str(GridSearch(classifier, {"l2": [0]}, cv=2, n_jobs=1).plan(X, y))
     assert one.startswith(
-        "2 fits (1 cells x 2 folds) as lanes of 1 program, one lane at a time on 1 "
+        "2 fits (1 cell x 2 folds) as 2 lanes of 1 program, one lane at a time on 1 CPU core\n"
     )
     side = str(GridSearch(classifier, {"l2": [0]}, cv=2, layout="vmap").plan(X, y, measure=False))
     assert "lanes side by side on 1 x cpu" in side
+    seeds = GridSearch(classifier, {"l2": [0]}, cv=2, n_seeds=3).plan(X, y, measure=False)
+    assert str(seeds).startswith("6 fits (1 cell x 2 folds x 3 seeds) as 6 lanes of 1 program")
 
 
-def test_longest_trials_start_first(data: Any, classifier: Any) -> None:
+@pytest.mark.parametrize("layout", ["loop", "vmap"])
+def test_time_is_estimated_from_timed_micro_batches(
+    layout: str, data: Any, classifier: Any
+) -> None:
+    """In proportion to the epochs, which is what can be said without a clock."""
     X, y = data
-    search = GridSearch(classifier, {"units": [4, 8], "epochs": [3, 1, 9]}, cv=2)
-    problem = search._problem(search._prepare(X, y, None))
-    plan = make_plan(problem, measure=False)
-    costs = [trial_cost(problem, chunk.trials[0]) for chunk in plan.chunks]
-    assert costs == sorted(costs, reverse=True)
-    first = problem.trials[plan.chunks[0].trials[0]].params
-    assert first == {"epochs": 9, "units": 8}
+    problem = problem_of(GridSearch(classifier, {"epochs": [40], "l2": [0, 0.1]}, cv=3), X, y)
+    plan = make_plan(problem, layout=layout, n_jobs=1)
+    assert all(0 < group.seconds < 60 for group in plan.groups)
+    assert 0 < plan.seconds < 3600
+    (group,) = plan.groups
+    folds = [(len(fold.train), len(fold.validation)) for fold in problem.folds]
+    walks = [40 * 3 for _ in folds]  # 17 or 18 rows in batches of 8
+    validation = [round(40 * rows / 8 / 3) for _, rows in folds]
+    wanted = 2 * (sum(walks) + sum(validation)) / group.slots
+    assert plan.seconds == pytest.approx(group.seconds * max(wanted, max(walks)))
+
+
+def test_a_clock_that_stands_still_gives_no_time_of_0(
+    data: Any, classifier: Any, monkeypatch: Any
+) -> None:
+    """Noise may make five micro-batches look shorter than one."""
+    X, y = data
+    ticks = iter(np.cumsum([0.0, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.3, 0.3, 0.3, 0.3]).tolist())
+    monkeypatch.setattr(measure.time, "perf_counter", lambda: next(ticks))
+    search = GridSearch(classifier, {"l2": [0]}, cv=2)
+    assert make_plan(problem_of(search, X, y)).groups[0].seconds > 0
 
 
 def test_memory_caps_the_lanes_of_a_program(data: Any, classifier: Any, x64: None) -> None:
     X, y = data
     grid = {"dropout": [0.0, 0.2, 0.4], "l2": [0.0, 0.1], "epochs": [1, 2]}
     search = GridSearch(classifier, grid, cv=3, random_state=0)
-    problem = search._problem(search._prepare(X.astype(float), y, None))
+    problem = problem_of(search, X.astype(float), y)
     free = make_plan(problem, layout="vmap")
-    assert [len(chunk.trials) for chunk in free.chunks] == [36]
+    assert (free.fits, free.lanes, free.groups[0].slots) == (36, 18, 18)
     limit = free.data_bytes + free.groups[0].bytes // 2
     capped = make_plan(problem, layout="vmap", memory_limit=limit)
     assert capped.bytes <= limit
-    assert 1 < len(capped.chunks) < 36
-    assert max(len(chunk.trials) for chunk in capped.chunks) == capped.groups[0].lanes < 36
-    assert sorted(t for chunk in capped.chunks for t in chunk.trials) == list(range(36))
+    assert 1 < capped.groups[0].slots < 18
+    for plan in (free, capped):  # lanes that find no slot wait for one
+        (chunk,) = plan.chunks
+        assert sorted(t for lane in chunk.lanes for t in lane.trials) == list(range(36))
 
     for one, other in zip(execute(free, problem), execute(capped, problem), strict=True):
         assert one.trial == other.trial
@@ -134,6 +174,36 @@ def test_human_bytes_is_near(count: int) -> None:
     assert abs(float(number) * factor - count) <= 0.0501 * factor
 
 
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0, "0.0 s"),
+        (0.04, "0.0 s"),
+        (9.94, "9.9 s"),
+        (9.96, "10 s"),
+        (59.4, "59 s"),
+        (60, "1 min 0 s"),
+        (100, "1 min 40 s"),
+        (3599.4, "59 min 59 s"),
+        (3599.6, "1 h 0 min"),
+        (3660, "1 h 1 min"),
+        (360_000, "100 h 0 min"),
+    ],
+)
+def test_human_seconds(seconds: float, text: str) -> None:
+    assert human_seconds(seconds) == text
+
+
+@given(st.floats(0, 1e7))
+def test_human_seconds_is_near(seconds: float) -> None:
+    words = human_seconds(seconds).split()
+    units = {"s": 1, "min": 60, "h": 3600}
+    pairs = list(zip(words[::2], words[1::2], strict=True))
+    total = sum(float(number) * units[unit] for number, unit in pairs)
+    step = units[pairs[-1][1]] if seconds >= 9.95 else 0.1
+    assert abs(total - seconds) <= step  # minutes are cut off, seconds rounded
+
+
 def test_workers() -> None:
     cores = available_cores()
     assert resolve_workers(None) == resolve_workers(-1) == cores
@@ -165,148 +235,3 @@ def test_pad_rows_keeps_every_row_in_order(case: tuple[int, list[Fold]]) -> None
             assert counts[number] == len(part)
             np.testing.assert_array_equal(table[number, : len(part)], part)
             assert not table[number, len(part) :].any()
-
-
-def drain(chunks: list[Chunk], workers: int, broken: int | None = None) -> list[Chunk]:
-    """Takes all chunks with some threads; checks that nobody gets one that is not ready."""
-    queue = _Queue(tuple(chunks))
-    lock, taken, ready, errors = threading.Lock(), [], set(), []
-
-    def work() -> None:
-        try:
-            begun: set[int] = set()
-            while (chunk := queue.take()) is not None:
-                with lock:
-                    first = chunk.group not in {other.group for other in taken}
-                    assert first or chunk.group in ready, "would wait for another's program"
-                    taken.append(chunk)
-                    if chunk.group == broken:
-                        queue.stop()
-                        return
-                    ready.add(chunk.group)
-                begun.add(chunk.group)
-                queue.is_ready(chunk.group)
-        except BaseException as error:
-            errors.append(error)
-            queue.stop()
-
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(workers)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert not errors, errors
-    assert not any(thread.is_alive() for thread in threads), "deadlock"
-    return taken
-
-
-CHUNKS = st.lists(st.integers(0, 3), max_size=12).map(
-    lambda groups: [Chunk(group, (index,)) for index, group in enumerate(groups)]
-)
-
-
-@given(CHUNKS, st.integers(1, 4))
-def test_queue_hands_out_every_chunk_once(chunks: list[Chunk], workers: int) -> None:
-    taken = drain(chunks, workers)
-    assert sorted(chunk.trials for chunk in taken) == [chunk.trials for chunk in chunks]
-
-
-@given(CHUNKS, st.integers(1, 4), st.integers(0, 3))
-def test_queue_stops_when_a_worker_does(chunks: list[Chunk], workers: int, broken: int) -> None:
-    taken = drain(chunks, workers, broken)
-    assert len({chunk.trials for chunk in taken}) == len(taken)
-    if any(chunk.group == broken for chunk in chunks):
-        assert any(chunk.group == broken for chunk in taken)
-
-
-def test_queue_begins_each_program_first_then_the_longest_that_is_ready() -> None:
-    a0, a1, b0, b1 = Chunk(0, (0,)), Chunk(0, (1,)), Chunk(1, (2,)), Chunk(1, (3,))
-    queue = _Queue((a0, a1, b0, b1))
-    assert queue.take() is a0
-    assert queue.take() is b0  # not a1: group 0 still compiles
-    queue.is_ready(1)
-    assert queue.take() is b1
-    queue.is_ready(0)
-    assert queue.take() is a1
-    assert queue.take() is None
-
-
-class Watch:
-    """What a run reports, and what was still running when it stopped."""
-
-    def __init__(self, stop_after: int | None = None):
-        self.epochs: list[int] = []
-        self.done: list[Any] = []
-        self.stop_after = stop_after
-        self.threads: set[int] = set()
-
-    def epoch(self, trial: int) -> None:
-        self.threads.add(threading.get_ident())
-        self.epochs.append(trial)
-        if self.stop_after is not None and len(self.epochs) >= self.stop_after:
-            raise RuntimeError("the display broke")
-
-    def finished(self, outcome: Any) -> None:
-        self.done.append(dataclasses.replace(outcome))
-
-
-@pytest.mark.parametrize("layout", ["loop", "vmap"])
-def test_progress_is_told_every_epoch_and_fit(layout: str, data: Any, classifier: Any) -> None:
-    X, y = data
-    search = GridSearch(classifier, {"epochs": [1, 2, 3]}, cv=3)
-    problem = search._problem(search._prepare(X, y, None))
-    watch = Watch()
-    outcomes = execute(make_plan(problem, layout=layout, n_jobs=2), problem, progress=watch)
-    assert [outcome.trial for outcome in outcomes] == list(range(9))
-    for trial in problem.trials:
-        assert watch.epochs.count(trial.index) == trial.network.epochs
-    assert sorted(outcome.trial for outcome in watch.done) == list(range(9))
-    assert threading.get_ident() not in watch.threads
-
-
-def test_weights_are_dropped_once_a_lane_is_scored(data: Any, classifier: Any) -> None:
-    X, y = data
-    search = GridSearch(classifier, {"dropout": [0.0, 0.2]}, cv=2)
-    problem = search._problem(search._prepare(X, y, None))
-    plan = make_plan(problem, measure=False)
-    kept = execute(plan, problem)
-    assert all(outcome.params is not None for outcome in kept)
-    seen: list[Any] = []
-    dropped = execute(
-        plan, problem, on_finish=lambda outcome: seen.append(outcome.params) or outcome.trial
-    )
-    assert all(params is not None for params in seen)
-    assert all(outcome.params is None for outcome in dropped)
-    assert [outcome.scores for outcome in dropped] == [0, 1, 2, 3]
-
-
-def test_an_error_in_a_worker_ends_the_run(data: Any, classifier: Any) -> None:
-    X, y = data
-    search = GridSearch(classifier, {"l2": [0.0, 0.1, 0.2], "epochs": [50]}, cv=3)
-    problem = search._problem(search._prepare(X, y, None))
-    watch = Watch(stop_after=5)
-    with pytest.raises(RuntimeError, match="the display broke"):
-        execute(make_plan(problem, n_jobs=2), problem, progress=watch)
-    assert len(watch.epochs) < 20  # of 450
-    assert not watch.done
-
-
-@pytest.mark.parametrize("layout", ["loop", "vmap"])
-def test_display_counts_to_the_end(layout: str, data: Any, classifier: Any) -> None:
-    import io
-
-    from rich.console import Console
-
-    X, y = data
-    grid = [{"epochs": [2, 3]}, {"optimizer": ["sgd"], "learning_rate": [1e30], "epochs": [4]}]
-    problem = _problem_of(GridSearch(classifier, grid, cv=3), X, y)
-    plan = make_plan(problem, layout=layout, n_jobs=2)
-    text = io.StringIO()
-    with LiveProgress(plan, problem, Console(file=text, width=160)) as progress:
-        outcomes = execute(plan, problem, progress=progress)
-    best = max(
-        np.mean([outcomes[3 * cell + fold].curves["val_accuracy"][-1] for fold in range(3)])
-        for cell in range(2)
-    )
-    assert f"fits 9/9, epochs 27/27, best {best:.4f}" in text.getvalue()
-    assert "100%" in text.getvalue()

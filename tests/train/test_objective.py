@@ -22,6 +22,12 @@ WEIGHTS = np.array([0.5, 2.0, 1.25, 3.0], np.float32)
 ALL = np.ones(9, bool)
 
 
+def batch_loss(logits: Any, labels: Any, valid: Any, weights: Any, smoothing: Any = 0.0) -> Any:
+    """The loss of a batch: the sum over its rows by their number."""
+    total = objective.loss_sum(logits, labels, valid, weights, smoothing)
+    return total / np.maximum(1, np.sum(valid)).astype(np.float32)
+
+
 def log_softmax(logits: Any) -> Any:
     logits = np.asarray(logits, np.float64)
     return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
@@ -42,9 +48,46 @@ def test_batch_loss_is_keras(weights: np.ndarray) -> None:
     """The weighted losses' sum over the number of rows, not over the sum of weights."""
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     wanted = loss(LABELS, LOGITS, sample_weight=weights[LABELS])
-    assert_allclose(objective.batch_loss(LOGITS, LABELS, ALL, weights), wanted, rtol=1e-6)
+    assert_allclose(batch_loss(LOGITS, LABELS, ALL, weights), wanted, rtol=1e-6)
     by_hand = -(log_softmax(LOGITS)[np.arange(9), LABELS] * weights[LABELS]).sum() / 9
-    assert_allclose(objective.batch_loss(LOGITS, LABELS, ALL, weights), by_hand, rtol=1e-5)
+    assert_allclose(batch_loss(LOGITS, LABELS, ALL, weights), by_hand, rtol=1e-5)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.75, 1.0])
+def test_label_smoothing_is_keras(smoothing: float) -> None:
+    """Value and gradient, with class weights."""
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=smoothing)
+    targets = np.eye(4, dtype=np.float32)[LABELS]
+
+    def theirs(logits: Any) -> Any:
+        return loss(targets, logits, sample_weight=WEIGHTS[LABELS])
+
+    def ours(logits: Any) -> Any:
+        return batch_loss(logits, LABELS, ALL, WEIGHTS, jnp.float32(smoothing))
+
+    with jax.numpy_rank_promotion("allow"):  # Keras's own
+        wanted, wanted_grad = jax.value_and_grad(theirs)(jnp.asarray(LOGITS))
+    got, grad = jax.value_and_grad(ours)(jnp.asarray(LOGITS))
+    assert_allclose(got, wanted, rtol=1e-5)
+    assert_allclose(grad, wanted_grad, rtol=1e-4, atol=1e-7)
+    rows = objective.cross_entropy(LOGITS, LABELS, smoothing)
+    by_hand = (1 - smoothing) * targets + smoothing / 4
+    assert_allclose(rows, -(by_hand * log_softmax(LOGITS)).sum(-1), rtol=1e-5)
+
+
+def test_no_smoothing_leaves_an_infinite_logit_alone() -> None:
+    logits = jnp.array([[2.0, -jnp.inf, 1.0]])
+    assert_allclose(objective.cross_entropy(logits, jnp.array([0])), np.log1p(np.exp(-1)), rtol=1e-6)
+    assert objective.cross_entropy(logits, jnp.array([0]), 0.1) == np.inf
+
+
+def test_a_batch_in_pieces_has_the_loss_of_the_whole() -> None:
+    whole = batch_loss(LOGITS, LABELS, ALL, WEIGHTS, 0.1)
+    parts = [slice(0, 4), slice(4, 5), slice(5, 9)]
+    pieces = [
+        objective.loss_sum(LOGITS[part], LABELS[part], ALL[part], WEIGHTS, 0.1) for part in parts
+    ]
+    assert_allclose(sum(pieces) / 9, whole, rtol=1e-6)
 
 
 def test_class_weights_and_l2_are_those_of_train_on_batch() -> None:
@@ -56,15 +99,15 @@ def test_class_weights_and_l2_are_those_of_train_on_batch() -> None:
     dense.set_weights([kernel, bias])
     with jax.numpy_rank_promotion("allow"):  # Keras's own
         wanted = model.train_on_batch(x, LABELS, class_weight=dict(enumerate(WEIGHTS)))
-    got = objective.batch_loss(x @ kernel + bias, LABELS, ALL, WEIGHTS)
+    got = batch_loss(x @ kernel + bias, LABELS, ALL, WEIGHTS)
     got += objective.l2_penalty({"kernel": kernel, "bias": bias}, 0.02)
     assert_allclose(got, wanted, rtol=1e-5)
 
 
 def test_masked_rows_do_not_count() -> None:
     valid = np.array([1, 0, 1, 1, 0, 0, 1, 1, 0], bool)
-    wanted = objective.batch_loss(LOGITS[valid], LABELS[valid], ALL[:5], WEIGHTS)
-    loss = jax.value_and_grad(objective.batch_loss)
+    wanted = batch_loss(LOGITS[valid], LABELS[valid], ALL[:5], WEIGHTS)
+    loss = jax.value_and_grad(batch_loss)
     for other in (7.0, 1e30, np.nan):
         changed = np.where(valid[:, None], LOGITS, np.float32(other))
         got, grad = loss(changed, np.where(valid, LABELS, 2), valid, WEIGHTS)
@@ -75,7 +118,7 @@ def test_masked_rows_do_not_count() -> None:
 
 
 def test_a_batch_without_rows_has_loss_0() -> None:
-    loss, grad = jax.value_and_grad(objective.batch_loss)(LOGITS, LABELS, ~ALL, WEIGHTS)
+    loss, grad = jax.value_and_grad(batch_loss)(LOGITS, LABELS, ~ALL, WEIGHTS)
     assert loss == 0
     assert not grad.any()
 
@@ -96,6 +139,10 @@ def test_l2_is_keras_over_kernels_alone() -> None:
         objective.l2_penalty(params, 0.03), sum(float(l2(kernel)) for kernel in kernels), rtol=1e-6
     )
     grads = jax.grad(objective.l2_penalty)(params, 0.03)
+    others = jax.tree.map(lambda leaf: RNG.normal(size=leaf.shape).astype(np.float32), params)
+    added = objective.add_l2_gradient(others, params, np.float32(0.03))
+    for one, wanted, own in zip(*map(jax.tree.leaves, (added, grads, others)), strict=True):
+        assert_allclose(one, wanted + own, rtol=1e-5)
     assert_allclose(grads["conv"]["kernel"], 0.06 * params["conv"]["kernel"], rtol=1e-6)
     assert not grads["lstm"]["bias"].any()
     assert not grads["norm"]["scale"].any()

@@ -1,9 +1,7 @@
-"""A trial's epochs against plain loops, and what its state promises."""
+"""A trial's epochs: dropout, rows, evaluation, collections, and what its state promises."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -12,220 +10,29 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from trials import (
+    N,
+    PERMUTATION,
+    ROWS,
+    TRAIN,
+    VALIDATION,
+    WEIGHTS,
+    assert_close,
+    assert_same,
+    evaluate,
+    make_data,
+    make_rows,
+    order_of,
+    raw,
+    softmax_of,
+    start,
+    traces,
+    train_epoch,
+)
 
 from jaxlstm.nn import MLP, LSTMClassifierNetwork
 from jaxlstm.train import trial
-from jaxlstm.train.hyperparameters import OPTIMIZERS
 from jaxlstm.train.trial import Data, Rows, State, Structure
-
-N = 23
-PERMUTATION = np.random.default_rng(5).permutation(N)
-TRAIN, VALIDATION = PERMUTATION[:17], PERMUTATION[17:]
-
-init = jax.jit(trial.init, static_argnums=0)
-evaluate = jax.jit(trial.evaluate, static_argnums=0)
-
-
-traces: list[Structure] = []  # one entry each time that `train_epoch` is traced
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def train_epoch(structure: Structure, *args: Any) -> Any:
-    traces.append(structure)
-    return trial.train_epoch(structure, *args)
-
-
-def make_data(*shape: int, rows: int = N, dtype: Any = np.float32) -> Data:
-    rng = np.random.default_rng(3)
-    x = rng.normal(size=(rows, *shape)).astype(dtype)
-    return Data(x, rng.integers(0, 3, rows).astype(np.int32))
-
-
-def make_rows(train: Any, validation: Any, size: int = N, fill: int = 0) -> Rows:
-    def padded(rows: Any) -> Any:
-        return np.asarray([*rows, *[fill] * (size - len(rows))], np.int32)
-
-    return Rows(padded(train), np.int32(len(train)), padded(validation), np.int32(len(validation)))
-
-
-ROWS = make_rows(TRAIN, VALIDATION)
-
-
-def start(structure: Structure, data: Data, seed: int = 0) -> State:
-    return init(structure, data.x[:1], jax.random.key(seed))
-
-
-def raw(tree: Any) -> Any:
-    """NumPy arrays, random keys included."""
-    return jax.tree.map(
-        lambda leaf: np.asarray(
-            jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
-        ),
-        tree,
-    )
-
-
-def assert_same(got: Any, wanted: Any) -> None:
-    """Bit for bit."""
-    assert jax.tree.structure(got) == jax.tree.structure(wanted)
-    for a, b in zip(jax.tree.leaves(raw(got)), jax.tree.leaves(raw(wanted)), strict=True):
-        assert a.dtype == b.dtype
-        assert_array_equal(a, b)
-
-
-def assert_close(got: Any, wanted: Any, **tolerance: float) -> None:
-    assert jax.tree.structure(got) == jax.tree.structure(wanted)
-    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True):
-        assert_allclose(a, b, **tolerance)
-
-
-# The reference: one trial in NumPy, as a loop over batches of its own rows.
-
-
-def softmax_of(params: Any, x: Any) -> tuple[list[Any], Any]:
-    """Each layer's input and the probabilities of a perceptron with tanh."""
-    inputs = [x.reshape(len(x), np.prod(x.shape[1:]))]
-    for n in range(len(params) - 1):
-        layer = params[f"dense_{n}"]
-        inputs.append(np.tanh(inputs[-1] @ layer["kernel"] + layer["bias"]))
-    scores = np.exp(inputs[-1] @ params["logits"]["kernel"] + params["logits"]["bias"])
-    return inputs, scores / scores.sum(-1, keepdims=True)
-
-
-def score_of(params: Any, x: Any, y: Any) -> tuple[float, int]:
-    """Summed cross-entropy, and how many rows are right."""
-    _, p = softmax_of(params, x)
-    return -np.log(p[np.arange(len(y)), y]).sum(), (p.argmax(-1) == y).sum()
-
-
-def penalty_of(params: Any, l2: float) -> Any:
-    return l2 * sum((layer["kernel"] ** 2).sum() for layer in params.values())
-
-
-def gradient_of(params: Any, x: Any, y: Any, h: Any) -> tuple[float, Any]:
-    """Loss of a batch, its mean over rows, and the gradient, by the chain rule."""
-    inputs, p = softmax_of(params, x)
-    weights = np.asarray(h.class_weight)[y] / len(y)
-    loss = -(weights * np.log(p[np.arange(len(y)), y])).sum() + penalty_of(params, h.l2)
-    d_z = weights[:, None] * (p - np.eye(p.shape[1])[y])
-    grads = {}
-    for n in reversed(range(len(inputs))):
-        name = "logits" if n == len(inputs) - 1 else f"dense_{n}"
-        kernel = params[name]["kernel"]
-        grads[name] = {"kernel": inputs[n].T @ d_z + 2 * h.l2 * kernel, "bias": d_z.sum(0)}
-        d_z = (d_z @ kernel.T) * (1 - inputs[n] ** 2)
-    return loss, grads
-
-
-def keras_step(h: Any, step: int, rate: float, grad: Any, m: Any, v: Any) -> Any:
-    """Change of a parameter and its new slots."""
-    match OPTIMIZERS[h.optimizer]:
-        case "sgd":
-            m = h.momentum * m - rate * grad
-            return (h.momentum * m - rate * grad if h.nesterov else m), m, v
-        case "rmsprop":
-            v = h.rho * v + (1 - h.rho) * grad**2
-            m = h.momentum * m + rate * grad / np.sqrt(v + h.epsilon)
-            return -m, m, v
-        case "adam":
-            m = h.beta_1 * m + (1 - h.beta_1) * grad
-            v = h.beta_2 * v + (1 - h.beta_2) * grad**2
-            alpha = rate * np.sqrt(1 - h.beta_2 ** (step + 1)) / (1 - h.beta_1 ** (step + 1))
-            return -alpha * m / (np.sqrt(v) + h.epsilon), m, v
-
-
-def order_of(key: jax.Array, epoch: int) -> tuple[np.ndarray, jax.Array]:
-    """The training rows as an epoch visits them, and the key of its dropout."""
-    shuffle_key, dropout_key = jax.random.split(jax.random.fold_in(key, epoch))
-    bits = np.asarray(jax.random.bits(shuffle_key, (N,), jnp.uint32))[: len(TRAIN)]
-    return TRAIN[np.argsort(bits, kind="stable")], dropout_key
-
-
-def reference(
-    state: State,
-    h: Any,
-    data: Data,
-    batch_size: int,
-    rate_at: Callable[[float], float],
-    epochs: int,
-) -> tuple[Any, list[dict[str, float]]]:
-    """Parameters after some epochs, and the metrics of each."""
-    x, y = np.asarray(data.x), np.asarray(data.y)
-    leaves, structure = jax.tree.flatten(raw(state.params))
-    slots = [(np.zeros_like(leaf), np.zeros_like(leaf)) for leaf in leaves]
-    steps_an_epoch = -(-len(TRAIN) // batch_size)
-    step, history = 0, []
-
-    for epoch in range(epochs):
-        order, _ = order_of(state.key, epoch)
-        train_loss, train_correct = 0.0, 0
-        for first in range(0, len(order), batch_size):
-            rows = order[first : first + batch_size]
-            params = jax.tree.unflatten(structure, leaves)
-            loss, grads = gradient_of(params, x[rows], y[rows], h)
-            train_loss += loss * len(rows)
-            train_correct += score_of(params, x[rows], y[rows])[1]
-            rate = rate_at(step / steps_an_epoch)
-            for n, grad in enumerate(jax.tree.leaves(grads)):
-                change, *new = keras_step(h, step, rate, grad, *slots[n])
-                leaves[n], slots[n] = leaves[n] + change, tuple(new)
-            step += 1
-        params = jax.tree.unflatten(structure, leaves)
-        validation_loss, validation_correct = score_of(params, x[VALIDATION], y[VALIDATION])
-        history.append(
-            {
-                "train_loss": train_loss,
-                "train_correct": train_correct,
-                "validation_loss": validation_loss,
-                "validation_correct": validation_correct,
-                "penalty": penalty_of(params, h.l2),
-                "learning_rate": rate,
-            }
-        )
-    return params, history
-
-
-WEIGHTS = (0.5, 2.0, 1.25)
-REFERENCE_CASES = {
-    "batches of 4, momentum, weights, l2": (
-        4,
-        {"optimizer": "sgd", "momentum": 0.8, "l2": 0.01, "class_weight": WEIGHTS},
-    ),
-    "batches of 5, adam, weights": (5, {"l2": 0.02, "class_weight": WEIGHTS, "epsilon": 1e-3}),
-    "batches of 7, rmsprop, cosine": (
-        7,
-        {"optimizer": "rmsprop", "momentum": 0.3, "schedule": "cosine", "alpha": 0.1, "epochs": 3},
-    ),
-    "a batch larger than the set, nesterov": (
-        40,
-        {"optimizer": "sgd", "momentum": 0.9, "nesterov": True},
-    ),
-}
-
-
-@pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize(("size", "numbers"), REFERENCE_CASES.values(), ids=REFERENCE_CASES)
-def test_epochs_equal_a_plain_loop(
-    size: int, numbers: dict[str, Any], hyperparameters: Any
-) -> None:
-    """Every update, the last short batch's included, and every sum that is reported."""
-    data = make_data(3, 2, dtype=np.float64)
-    structure = Structure(MLP(3, (6,), "tanh"), size)
-    h = hyperparameters(learning_rate=0.05, **numbers)
-
-    def rate_at(time: float) -> float:
-        if numbers.get("schedule") == "cosine":
-            return 0.05 * (0.9 * 0.5 * (1 + np.cos(np.pi * time / 3)) + 0.1)
-        return 0.05
-
-    state = start(structure, data)
-    wanted, history = reference(state, h, data, size, rate_at, epochs=3)
-    for epoch in range(3):
-        state, metrics = train_epoch(structure, state, h, data, ROWS, np.True_)
-        for name, value in history[epoch].items():
-            assert_allclose(getattr(metrics, name), value, rtol=1e-10, err_msg=name)
-    assert_close(state.params, wanted, rtol=1e-9, atol=1e-12)
-    assert (state.epoch, state.step) == (3, 3 * -(-17 // size))
 
 
 def losses_of(logits: Any, y: Any) -> Any:
@@ -239,8 +46,8 @@ def test_dropout_draws_anew_at_every_step(hyperparameters: Any) -> None:
     structure = Structure(module, 17, ("dropout", "dense_dropout"))
     rates = {"dropout": 0.4, "dense_dropout": 0.3}
     h = hyperparameters(optimizer="sgd", learning_rate=0.5, fields=rates)
-    state = start(structure, data)
-    wanted, key = raw(state.params), state.key
+    state = start(structure, h, data)
+    wanted, key = raw(state.weights.params), state.key
 
     @jax.jit
     def gradient(params: Any, rows: Any, key: Any) -> Any:
@@ -256,31 +63,32 @@ def test_dropout_draws_anew_at_every_step(hyperparameters: Any) -> None:
         order, dropout_key = order_of(key, epoch)
         loss, grads = gradient(wanted, order, jax.random.fold_in(dropout_key, 0))
         wanted = jax.tree.map(lambda p, g: p - 0.5 * g, wanted, raw(grads))
-        state, metrics = train_epoch(structure, state, h, data, ROWS, np.True_)
+        state, metrics = train_epoch(structure, state, h, data, ROWS)
         assert_allclose(metrics.train_loss, 17 * loss, rtol=1e-10)
-    assert_close(state.params, wanted, rtol=1e-9, atol=1e-12)
+    assert_close(state.weights.params, wanted, rtol=1e-9, atol=1e-12)
     none = hyperparameters(
         optimizer="sgd", learning_rate=0.5, fields={"dropout": 0, "dense_dropout": 0}
     )
-    other, _ = train_epoch(structure, start(structure, data), none, data, ROWS, np.True_)
-    assert not np.allclose(other.params["logits"]["kernel"], wanted["logits"]["kernel"], atol=1e-3)
+    other, _ = train_epoch(structure, start(structure, none, data), none, data, ROWS)
+    assert not np.allclose(other.weights.params["logits"]["kernel"], wanted["logits"]["kernel"], atol=1e-3)
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("size", [1, 4])
-def test_every_training_row_is_visited_once_an_epoch(size: int, hyperparameters: Any) -> None:
+@pytest.mark.parametrize(("size", "micro"), [(1, 1), (4, 4), (5, 2), (40, 3)])
+def test_every_training_row_is_visited_once_an_epoch(size: int, micro: int, hyperparameters: Any) -> None:
     """Row j of the kernel meets row j of the data alone, as the data is one-hot.
 
     The rate is so low that all gradients are those of the first step: p - y over the rows of the
     batch, with p = 1/3.
     """
     data = make_data(1)._replace(x=np.eye(N))
-    structure = Structure(MLP(3, ()), size)
-    state = start(structure, data)
-    state = state._replace(params=jax.tree.map(np.zeros_like, raw(state.params)))
-    h = hyperparameters(optimizer="sgd", learning_rate=1e-7)
-    state, _ = train_epoch(structure, state, h, data, ROWS, np.True_)
-    moved = np.asarray(state.params["logits"]["kernel"]) / -1e-7
+    structure = Structure(MLP(3, ()), micro)
+    h = hyperparameters(optimizer="sgd", learning_rate=1e-7, batch_size=size)
+    state = start(structure, h, data)
+    zeros = jax.tree.map(np.zeros_like, raw(state.weights.params))
+    state = state._replace(weights=state.weights._replace(params=zeros))
+    state, _ = train_epoch(structure, state, h, data, ROWS)
+    moved = np.asarray(state.weights.params["logits"]["kernel"]) / -1e-7
     assert not moved[VALIDATION].any()
     once = 1 / 3 - np.eye(3)[np.asarray(data.y)]
     share = moved[TRAIN] / once[TRAIN]
@@ -290,23 +98,23 @@ def test_every_training_row_is_visited_once_an_epoch(size: int, hyperparameters:
     assert_allclose(np.sort(share[:, 0]), np.sort(wanted), rtol=1e-5)
 
 
-NUMBERS = {"learning_rate": 0.03, "l2": 0.001}
+NUMBERS = {"learning_rate": 0.03, "l2": 0.001, "batch_size": 4}
 
 
 class TestState:
     module = LSTMClassifierNetwork(3, units=(5,))
-    structure = Structure(module, 4, ("dropout",))
+    structure = Structure(module, 3, ("dropout",))  # a batch of 4 is 3 rows and 1
 
     def train(self, state: State, h: Any, data: Data, epochs: int) -> tuple[State, Any]:
         for _ in range(epochs):
-            state, metrics = train_epoch(self.structure, state, h, data, ROWS, np.True_)
+            state, metrics = train_epoch(self.structure, state, h, data, ROWS)
         return state, metrics
 
     def test_holds_all_that_a_trial_needs_to_go_on(self, hyperparameters: Any) -> None:
         h = hyperparameters(schedule="cosine", fields={"dropout": 0.3}, **NUMBERS)
         data = make_data(4, 2)
-        wanted = self.train(start(self.structure, data), h, data, 4)
-        half, _ = self.train(start(self.structure, data), h, data, 2)
+        wanted = self.train(start(self.structure, h, data), h, data, 4)
+        half, _ = self.train(start(self.structure, h, data), h, data, 2)
         saved = raw(half)
         loaded = jax.tree.map(jnp.asarray, saved)
         loaded = loaded._replace(key=jax.random.wrap_key_data(saved.key))
@@ -315,41 +123,47 @@ class TestState:
     def test_of_a_stopped_trial_stays_bit_for_bit(self, hyperparameters: Any) -> None:
         h = hyperparameters(fields={"dropout": 0.3}, **NUMBERS)
         data = make_data(4, 2)
-        state, _ = self.train(start(self.structure, data), h, data, 1)
-        after, metrics = train_epoch(self.structure, state, h, data, ROWS, np.False_)
+        state, _ = self.train(start(self.structure, h, data), h, data, 1)
+        after, metrics = train_epoch(self.structure, state, h, data, ROWS, active=False)
         assert_same(after, state)
         assert (metrics.train_loss, metrics.train_correct) == (0, 0)
         assert (metrics.validation_loss, metrics.validation_correct) == (0, 0)
 
-    def test_begins_with_the_networks_own_weights(self) -> None:
+    def test_begins_with_the_networks_own_weights(self, hyperparameters: Any) -> None:
+        h = hyperparameters(fields={"dropout": 0.3}, **NUMBERS)
         data = make_data(4, 2)
-        state = start(self.structure, data, seed=1)
+        state = start(self.structure, h, data, seed=1)
         assert (state.step, state.epoch) == (0, 0)
-        assert state.collections == {}
-        assert not any(leaf.any() for leaf in jax.tree.leaves(state.slots))
-        weights = state.params["StackedLSTM_0"]["lstm_0"]
+        assert state.weights.collections == {}
+        assert_same(state.best, state.weights)
+        slots = state.slots.first, state.slots.second
+        assert not any(leaf.any() for leaf in jax.tree.leaves(slots))
+        weights = state.weights.params["StackedLSTM_0"]["lstm_0"]
         product = weights["recurrent_kernel"] @ weights["recurrent_kernel"].T
         assert_allclose(product, np.eye(5), atol=1e-5)
         assert_array_equal(weights["bias"], np.repeat([0, 1, 0, 0], 5))
-        assert_same(start(self.structure, data, seed=1), state)
-        other = start(self.structure, data, seed=2)
-        assert not np.allclose(other.params["logits"]["kernel"], state.params["logits"]["kernel"])
+        assert_same(start(self.structure, h, data, seed=1), state)
+        other = start(self.structure, h, data, seed=2)
+        kernels = [one.weights.params["logits"]["kernel"] for one in (state, other)]
+        assert not np.allclose(*kernels)
         assert not np.array_equal(raw(other.key), raw(state.key))
 
     def test_another_row_count_or_number_does_not_retrace(self, hyperparameters: Any) -> None:
         data = make_data(4, 2)
-        state, counts, steps = start(self.structure, data), [], []
-        for rate, numbers, rows in [
-            (0.0, {"optimizer": "sgd", "learning_rate": 1}, ROWS),
-            (0.5, {"schedule": "step", "warmup_epochs": 0.5}, ROWS),
-            (0.5, {"optimizer": "rmsprop"}, make_rows(TRAIN[:6], TRAIN[6:])),
+        counts, steps = [], []
+        for rate, numbers, rows, validate in [
+            (0.0, {"optimizer": "sgd", "learning_rate": 1, "batch_size": 4}, ROWS, True),
+            (0.5, {"schedule": "step", "warmup_epochs": 0.5, "batch_size": 5}, ROWS, False),
+            (0.5, {"optimizer": "rmsprop"}, make_rows(TRAIN[:6], TRAIN[6:]), True),
+            (0.5, {"early_stopping": True, "label_smoothing": 0.1, "clipnorm": 1.0}, ROWS, True),
         ]:
-            h = hyperparameters(fields={"dropout": rate}, **numbers)
-            after, _ = train_epoch(self.structure, state, h, data, rows, np.True_)
+            h = hyperparameters(fields={"dropout": rate}, **{"batch_size": 3} | numbers)
+            state = start(self.structure, h, data)
+            after, _ = train_epoch(self.structure, state, h, data, rows, validate=validate)
             counts.append(len(traces))
             steps.append(int(after.step))
-        assert counts[0] == counts[1] == counts[2] > 0
-        assert steps == [5, 5, 2]
+        assert len(set(counts)) == 1
+        assert steps == [5, 4, 2, 6]
 
 
 @pytest.mark.usefixtures("x64")
@@ -357,58 +171,70 @@ def test_lanes_under_vmap_equal_each_alone(hyperparameters: Any) -> None:
     """Lanes differ in weights, optimizer, rates, folds and their sizes; one has stopped."""
     data = make_data(4, 2, dtype=np.float64)
     structure = Structure(LSTMClassifierNetwork(3, units=(5,)), 4, ("dropout", "dense_dropout"))
-    settings = [
-        {"optimizer": "sgd", "momentum": 0.9, "learning_rate": 0.1},
+    settings: list[dict[str, Any]] = [
+        {"optimizer": "sgd", "momentum": 0.9, "learning_rate": 0.1, "batch_size": 6},
         {"optimizer": "adam", "l2": 0.01, "class_weight": WEIGHTS, "schedule": "cosine"},
         {"optimizer": "rmsprop", "schedule": "exponential", "warmup_epochs": 1},
-        {"optimizer": "adam", "learning_rate": 0.02},
+        {"optimizer": "adam", "learning_rate": 0.02, "batch_size": 3, "label_smoothing": 0.1},
+        # It stops by itself after its second epoch.
+        {"optimizer": "lion", "early_stopping": True, "min_delta": 9.0, "batch_size": 9},
     ]
-    lanes = [
-        (
-            start(structure, data, seed),
-            hyperparameters(fields={"dropout": 0.2 * seed, "dense_dropout": 0.0}, **numbers),
-            make_rows(PERMUTATION[: 9 + 3 * seed], PERMUTATION[9 + 3 * seed :]),
-            np.bool_(seed != 2),
-        )
-        for seed, numbers in enumerate(settings)
-    ]
+    lanes = []
+    for seed, numbers in enumerate(settings):
+        fields = {"dropout": 0.2 * seed, "dense_dropout": 0.0}
+        h = hyperparameters(fields=fields, **{"batch_size": 4} | numbers)
+        rows = make_rows(PERMUTATION[: 9 + 3 * seed], PERMUTATION[9 + 3 * seed :])
+        flags = np.bool_(seed != 2), np.bool_(seed != 1)
+        lanes.append((start(structure, h, data, seed), h, rows, *flags))
 
     shared = Data(*map(jnp.asarray, data))
 
-    def run(state: State, h: Any, rows: Rows, active: Any) -> Any:
-        return trial.train_epoch(structure, state, h, shared, rows, active)
+    def run(state: State, h: Any, rows: Rows, active: Any, validate: Any) -> Any:
+        return trial.train_epoch(structure, state, h, shared, rows, active, validate)
 
-    def two_epochs(run: Any, state: State, *args: Any) -> Any:
-        state, first = run(state, *args)
-        state, second = run(state, *args)
-        return state._replace(key=jax.random.key_data(state.key)), first, second
+    def three_epochs(run: Any, state: State, *args: Any) -> Any:
+        told = []
+        for _ in range(3):
+            state, metrics = run(state, *args)
+            told.append(metrics)
+        return state._replace(key=jax.random.key_data(state.key)), told
 
     def stack(*leaves: Any) -> Any:
         is_key = jnp.issubdtype(leaves[0].dtype, jax.dtypes.prng_key)
         return (jnp if is_key else np).stack(leaves)
 
     stacked = jax.tree.map(stack, *lanes)
-    together = jax.device_get(two_epochs(jax.jit(jax.vmap(run)), *stacked))
+    together = jax.device_get(three_epochs(jax.jit(jax.vmap(run)), *stacked))
     alone = jax.jit(run)
     for lane, args in enumerate(lanes):
         got = jax.tree.map(lambda leaf: leaf[lane], together)  # noqa: B023
-        assert_close(got, two_epochs(alone, *args), rtol=1e-9, atol=1e-12)
+        assert_close(got, three_epochs(alone, *args), rtol=1e-9, atol=1e-12)
+    assert [sum(bool(one.trained[lane]) for one in together[1]) for lane in range(5)] == [
+        *(3, 3, 0, 3, 2)
+    ]
 
 
 class TestEvaluate:
+    @pytest.mark.parametrize("smoothing", [0.0, 0.2])
     @pytest.mark.parametrize("count", [0, 1, 5, 128, 131, 300])
-    def test_sums_over_the_rows_it_is_given(self, count: int, hyperparameters: Any) -> None:
+    def test_sums_over_the_rows_it_is_given(
+        self, count: int, smoothing: float, hyperparameters: Any
+    ) -> None:
         """Batch by batch of 128, the last of which is filled up."""
         data = make_data(4, rows=300)
         structure = Structure(MLP(3, (6,), "tanh", dropout=0.0), 4, ("dropout",))
-        state = start(structure, data)
-        rows = np.random.default_rng(count).permutation(300)
-        h = hyperparameters(l2=0.5, class_weight=WEIGHTS, fields={"dropout": 0.9})
-        loss, correct = evaluate(structure, state, h, data, rows.astype(np.int32), np.int32(count))
+        rows = np.random.default_rng(count).permutation(300).astype(np.int32)
+        h = hyperparameters(
+            l2=0.5, class_weight=WEIGHTS, label_smoothing=smoothing, fields={"dropout": 0.9}
+        )
+        weights = start(structure, h, data).weights
+        loss, correct = evaluate(structure, weights, h, data, rows, np.int32(count))
         own = rows[:count]
-        wanted_loss, wanted_correct = score_of(raw(state.params), data.x[own], data.y[own])
-        assert_allclose(loss, wanted_loss, rtol=1e-5)
-        assert correct == wanted_correct
+        params = jax.tree.map(np.float64, raw(weights.params))
+        _, p = softmax_of(params, data.x[own])
+        targets = (1 - smoothing) * np.eye(3)[data.y[own]] + smoothing / 3
+        assert_allclose(loss, -(targets * np.log(p)).sum(), rtol=1e-5)
+        assert correct == (p.argmax(-1) == data.y[own]).sum()
         assert correct.dtype == np.int32
 
 
@@ -419,12 +245,12 @@ def test_loss_falls_where_there_is_something_to_learn(hyperparameters: Any) -> N
     sums = x[:, :, 0].sum(1)
     y = np.digitize(sums, np.quantile(sums, [1 / 3, 2 / 3]))
     data = Data(x, y.astype(np.int32))
-    structure = Structure(LSTMClassifierNetwork(3, units=(8,)), 16, ("dropout",))
+    structure = Structure(LSTMClassifierNetwork(3, units=(8,)), 8, ("dropout",))
     rows = make_rows(np.arange(60), np.arange(60, 90), size=90)
-    h = hyperparameters(learning_rate=0.03, fields={"dropout": 0.1})
-    state, history = start(structure, data), []
+    h = hyperparameters(learning_rate=0.03, batch_size=16, fields={"dropout": 0.1})
+    state, history = start(structure, h, data), []
     for _ in range(15):
-        state, metrics = train_epoch(structure, state, h, data, rows, np.True_)
+        state, metrics = train_epoch(structure, state, h, data, rows)
         history.append(metrics)
     assert history[0].train_loss / 60 > 0.9  # log 3 = 1.1
     assert history[-1].train_loss < 0.4 * history[0].train_loss
@@ -452,11 +278,11 @@ class Normalised(nn.Module):
 )
 def test_padding_changes_nothing(structure: Structure, hyperparameters: Any) -> None:
     """Neither what fills the tables up nor the size of the data set, to the last bit."""
-    h = hyperparameters(l2=0.01, learning_rate=0.05, fields={"dropout": 0.3})
+    h = hyperparameters(l2=0.01, learning_rate=0.05, batch_size=5, fields={"dropout": 0.3})
 
     def run(data: Data, rows: Rows) -> Any:
-        state, first = train_epoch(structure, start(structure, data), h, data, rows, np.True_)
-        return train_epoch(structure, state, h, data, rows, np.True_), first
+        state, first = train_epoch(structure, start(structure, h, data), h, data, rows)
+        return train_epoch(structure, state, h, data, rows), first
 
     data = make_data(4)
     wanted = run(data, ROWS)
@@ -472,21 +298,21 @@ class TestCollections:
     structure = Structure(Normalised(), 17)
 
     def train(self, h: Any, data: Data) -> tuple[State, Any]:
-        state = start(self.structure, data)
+        state = start(self.structure, h, data)
         for _ in range(2):
-            state, metrics = train_epoch(self.structure, state, h, data, ROWS, np.True_)
+            state, metrics = train_epoch(self.structure, state, h, data, ROWS)
         return state, metrics
 
     def test_are_updated_in_training_and_used_in_evaluation(self, hyperparameters: Any) -> None:
         data = make_data(4, dtype=np.float64)
         data = data._replace(x=data.x * 3 + 2)
-        state, metrics = self.train(hyperparameters(), data)
-        statistics = state.collections["batch_stats"]["BatchNorm_0"]
+        state, metrics = self.train(hyperparameters(batch_size=17), data)
+        statistics = state.weights.collections["batch_stats"]["BatchNorm_0"]
         own = data.x[TRAIN]
         # From mean 0 and variance 1, two steps of 0.8 old + 0.2 new.
         assert_allclose(statistics["mean"], 0.36 * own.mean(0), rtol=1e-9)
         assert_allclose(statistics["var"], 0.64 + 0.36 * own.var(0), rtol=1e-9)
-        norm, dense = raw(state.params["BatchNorm_0"]), raw(state.params["Dense_0"])
+        norm, dense = raw(state.weights.params["BatchNorm_0"]), raw(state.weights.params["Dense_0"])
         x, y = data.x[VALIDATION], data.y[VALIDATION]
 
         def loss(mean: Any, var: Any) -> Any:
@@ -499,15 +325,16 @@ class TestCollections:
 
     def test_stay_as_they_are_where_a_trial_has_stopped(self, hyperparameters: Any) -> None:
         data = make_data(4, dtype=np.float64)
-        state, _ = self.train(hyperparameters(), data)
-        after, _ = train_epoch(self.structure, state, hyperparameters(), data, ROWS, np.False_)
+        h = hyperparameters(batch_size=17)
+        state, _ = self.train(h, data)
+        after, _ = train_epoch(self.structure, state, h, data, ROWS, active=False)
         assert_same(after, state)
 
     def test_and_weights_are_of_the_datas_type(self, hyperparameters: Any) -> None:
         """Though Flax draws weights and keeps statistics in float32."""
-        data = make_data(4, dtype=np.float64)
-        first = start(self.structure, data)
-        leaves = jax.tree.leaves(raw((first, self.train(hyperparameters(), data))))
+        h, data = hyperparameters(batch_size=17), make_data(4, dtype=np.float64)
+        first = start(self.structure, h, data)
+        leaves = jax.tree.leaves(raw((first, self.train(h, data))))
         floats = {leaf.dtype for leaf in leaves if np.issubdtype(leaf.dtype, np.floating)}
         assert floats == {np.dtype(np.float64)}
 
@@ -553,11 +380,11 @@ def test_networks_are_told_whether_they_train(
     assert trial.mode_argument(module, train=False) == in_evaluation
     data = make_data(4)
     structure = Structure(module, 5)
-    state = start(structure, data)
-    variables = {"params": state.params, **state.collections}
+    weights = start(structure, hyperparameters(), data).weights
+    variables = {"params": weights.params, **weights.collections}
     plain = WithNothing().apply(variables, data.x)
-    evaluated, _ = trial.apply(structure, {}, state.params, {}, data.x)
+    evaluated, _ = trial.apply(structure, {}, weights, data.x)
     assert_array_equal(evaluated, plain)
-    trained, _ = trial.apply(structure, {}, state.params, {}, data.x, jax.random.key(0))
+    trained, _ = trial.apply(structure, {}, weights, data.x, jax.random.key(0))
     assert np.any(trained == 0) == bool(in_training)
     assert np.allclose(trained, plain) != bool(in_training)
