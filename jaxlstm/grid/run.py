@@ -127,11 +127,11 @@ class _ChunkRun:
                 alone = jax.process_count() == 1  # else others may have had memory
                 if "RESOURCE_EXHAUSTED" not in str(error) or slots <= least or not alone:
                     raise
-                slots = max(least, slots // 2 // least * least)
+                before, slots = slots, max(least, slots // 2 // least * least)
                 logger.warning(
                     "out of memory: %d lanes at a time instead of %d, those in work begin again",
                     slots,
-                    self.group.slots,
+                    before,
                 )
                 self._begin_again()
             if self.run.queue.stopped:
@@ -377,21 +377,25 @@ def execute(
                 queue.is_ready(chunk.group)
 
     workers = max(1, min(plan.workers, len(plan.chunks)))
-    with ThreadPoolExecutor(workers) as pool:
-        futures = [pool.submit(work) for _ in range(workers)]
-        try:
-            for future in futures:
-                future.add_done_callback(lambda done: queue.stop() if done.exception() else None)
-            for future in futures:
-                future.result()
-        except KeyboardInterrupt:
-            # The workers leave after the epoch they are in; a second Ctrl-C does not wait for them.
-            queue.stop()
-            for future in futures:
-                future.result()
-        except BaseException:
-            queue.stop()
-            raise
+    pool = ThreadPoolExecutor(workers)
+    futures = [pool.submit(work) for _ in range(workers)]
+    waits = True
+    try:
+        for future in futures:
+            future.add_done_callback(lambda done: queue.stop() if done.exception() else None)
+        for future in futures:
+            future.result()
+    except KeyboardInterrupt:
+        # The workers leave after the epoch they are in; a second Ctrl-C does not wait for them.
+        queue.stop()
+        waits = False
+        for future in futures:
+            future.result()
+    except BaseException:
+        queue.stop()
+        raise
+    finally:
+        pool.shutdown(wait=waits)
     return in_order(problem, outcomes)
 
 

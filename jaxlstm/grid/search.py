@@ -351,6 +351,7 @@ class LaneSearch(BaseSearchCV):
         # What was trained here is compiled, so that reading the programs' memory costs nothing;
         # trials that were trained in several calls may be grouped otherwise here.
         measure = session.executions <= 1 and cluster.active_cluster(self.n_jobs) is None
+        measure = measure and not self.interrupted_
         plan = self._plan(problem, measure, store=session.store, layout=session.layout)
         groups = {
             problem.trials[place].index: number

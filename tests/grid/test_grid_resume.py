@@ -98,12 +98,12 @@ def run_search(data: Any, folder: Path, out: Path, layout: str) -> None:
         return score(scoring, trial, outcome)
 
     def logged_record(run: LaneRun, *args: Any) -> None:
+        (out / "begun").touch()
         log.write(f"epoch {run.lane.trials[0]} {run.epochs}\n")
         record(run, *args)
 
     Scoring.__call__ = logged_score  # type: ignore[method-assign]
     LaneRun.record = logged_record  # type: ignore[method-assign]
-    (out / "begun").touch()
     search = make_search(folder, layout=layout).fit(*data)
     (out / "tables.new").write_bytes(pickle.dumps(tables(search)))
     (out / "tables.new").rename(out / "tables")
@@ -115,6 +115,7 @@ class Runs:
     def __init__(self, data: Any, folder: Path, layout: str):
         self.data, self.folder, self.layout = data, folder / "search", layout
         self.out = folder / "out"
+        self.seconds = 0.0  # of the last process, from its first epoch on
 
     def start(self, kill_after: float | None = None) -> bool:
         """Whether it came to its end before it was killed."""
@@ -127,7 +128,9 @@ class Runs:
         try:
             while process.is_alive() and not (self.out / "begun").exists():
                 time.sleep(0.01)
+            begun = time.monotonic()
             process.join(240 if kill_after is None else kill_after)
+            self.seconds = time.monotonic() - begun
         finally:
             process.kill()
             process.join()
@@ -157,9 +160,7 @@ def test_killed_at_any_moment_and_resumed(
     kills: int, layout: str, data: Any, tmp_path: Path
 ) -> None:
     whole = Runs(data, tmp_path / "whole", layout)
-    start = time.monotonic()
     whole.start()
-    seconds = time.monotonic() - start
     expected = whole.tables()
     assert len(expected["results_"]) == 18
     assert set(expected["results_"]["status"]) == {"ok", "stopped early"}
@@ -174,8 +175,7 @@ def test_killed_at_any_moment_and_resumed(
         ended = False
         while not ended:
             last = done >= kills
-            # A moment of a whole run's time, so that few rounds see many kills.
-            ended = runs.start(None if last else rng.uniform(0.1, 0.7) * seconds)
+            ended = runs.start(None if last else rng.uniform(0, 0.7) * whole.seconds)
             log = runs.log()
             scored = [int(entry[1]) for entry in log if entry[0] == "scored"]
             assert len(set(scored)) == len(scored)
