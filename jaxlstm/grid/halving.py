@@ -90,7 +90,10 @@ class HalvingSearch(LaneSearch):
       >>> X = np.random.default_rng(0).normal(size=(60, 5, 2)).astype("float32")
       >>> y = np.where(X[:, :, 0].sum(1) > 0, "up", "down")
       >>> search = HalvingSearch(
-      ...     LSTMClassifier(units=8, epochs=36), {"learning_rate": [1e-5, 1e-4, 0.02]}, cv=3, random_state=0
+      ...     LSTMClassifier(units=8, epochs=36),
+      ...     {"learning_rate": [1e-5, 1e-4, 0.02]},
+      ...     cv=3,
+      ...     random_state=0,
       ... )
       >>> search.fit(X, y).best_params_
       {'learning_rate': 0.02, 'epochs': 36}
@@ -189,19 +192,25 @@ class HalvingSearch(LaneSearch):
         base = prepared.base
         return f"{base.steps[-1][0]}__epochs" if isinstance(base, Pipeline) else "epochs"
 
+    def _most(self, prepared: Prepared) -> int:
+        """Epochs that a lane may have."""
+        if self.max_resources != "auto":
+            return int(self.max_resources)
+        name = self._epochs_name(prepared)
+        epochs = prepared.base.get_params()[name]
+        _check_count(name, epochs)
+        return int(epochs)
+
     def _all_brackets(self, prepared: Prepared) -> list[tuple[Bracket, Candidates]]:
         """The brackets and their first candidates; draws those that are drawn."""
         name = self._epochs_name(prepared)
-        most = self.max_resources
-        if most == "auto":
-            most = prepared.base.get_params()[name]
-            _check_count(name, most)
-        least = 1 if isinstance(self.min_resources, str) else self.min_resources
+        most = self._most(prepared)
+        least = 1 if isinstance(self.min_resources, str) else int(self.min_resources)
         if least > most:
             raise ValueError(f"min_resources={least} is more than max_resources, {most}.")
         limits: dict[str, Any] = {
-            "min_resources": int(least),
-            "max_resources": int(most),
+            "min_resources": least,
+            "max_resources": most,
             "factor": self.factor,
         }
         found = []
@@ -263,10 +272,7 @@ class HalvingSearch(LaneSearch):
         return self._rung(prepared, candidates, first.epochs, last.epochs)
 
     def _try(self, session: _Session) -> None:
-        most = self.max_resources
-        if most == "auto":
-            most = session.prepared.base.get_params()[self._epochs_name(session.prepared)]
-        self.max_resources_ = int(most)
+        self.max_resources_ = self._most(session.prepared)
         self._ends: list[int] = []  # rows of `cv_results_` that the best may come from
         found = []
         columns = session.columns
@@ -282,7 +288,7 @@ class HalvingSearch(LaneSearch):
             self._ends += range(rows - done[-1][0], rows)
             if session.is_interrupted:
                 break
-        each = {
+        each: dict[str, list[Any]] = {
             "n_resources_": [[epochs for _, epochs in done] for _, done in found],
             "n_candidates_": [[count for count, _ in done] for _, done in found],
             "n_remaining_candidates_": [math.ceil(done[-1][0] / self.factor) for _, done in found],
@@ -369,7 +375,8 @@ def _kept(
     store: Store, key: str, problem: Problem, trials: list[Trial], begun: dict[int, LaneRun]
 ) -> dict[int, LaneRun]:
     """Saves the lanes to go on with; where a kill has lost them, gives those saved before."""
-    if key not in store.keys():
+    keys = store.keys()
+    if key not in keys:
         if begun:
             store.note(key, sorted(begun))
             store.save(

@@ -144,7 +144,8 @@ class OptunaSearch(LaneSearch):
         if [one.name for one in study.directions] != ["MAXIMIZE"]:
             given = ", ".join(one.name.lower() for one in study.directions)
             raise ValueError(
-                f"study must maximize one score: optuna.create_study(direction='maximize'); got {given}."
+                "study must maximize one score: optuna.create_study(direction='maximize'); got"
+                f" {given}."
             )
         if self.checkpoint_dir is not None:
             raise ValueError(

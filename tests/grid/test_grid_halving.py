@@ -169,7 +169,7 @@ def test_a_survivor_is_the_trial_trained_in_one_go(
         halving.estimator, cells, scoring=recorder, cv=2, random_state=0, layout="loop", refit=False
     ).fit(X, y)
     compared = 0
-    for key, (estimator, part, _) in recorder.seen.items():
+    for key, (estimator, _, _) in recorder.seen.items():
         if estimator is not gone.get(key, [None])[0]:
             assert_same_weights(estimator.params_, gone[key][0].params_)
             compared += 1

@@ -35,9 +35,7 @@ def called(trial: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def search(classifier: Any) -> OptunaSearch:
-    return OptunaSearch(
-        classifier, SPACE, n_trials=7, batch=3, cv=2, random_state=0, refit=False
-    )
+    return OptunaSearch(classifier, SPACE, n_trials=7, batch=3, cv=2, random_state=0, refit=False)
 
 
 def test_a_batch_is_asked_then_told(search: Any, data: Any) -> None:
@@ -72,9 +70,7 @@ def test_a_callable_says_the_space(search: Any, data: Any) -> None:
 
 
 def test_a_study_of_the_users_goes_on(search: Any, data: Any) -> None:
-    study = optuna.create_study(
-        direction="maximize", sampler=optuna.samplers.RandomSampler(seed=1)
-    )
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=1))
     search.set_params(study=study, n_trials=2)
     plan = search.plan(*data, measure=False)
     assert plan.fits == 4
