@@ -338,6 +338,8 @@ class HalvingSearch(LaneSearch):
         return Problem(trials, problem.folds, problem.datasets)
 
     def _best(self, metric: str) -> int:
+        if np.isnan(self.cv_results_[f"mean_test_{metric}"][self._ends]).all():
+            return super()._best(metric)  # the last iteration was interrupted, or all of it failed
         ranks = self.cv_results_[f"rank_test_{metric}"][self._ends]
         return self._ends[int(ranks.argmin())]
 

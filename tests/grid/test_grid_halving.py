@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import _thread
 import math
+import time
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.stats import loguniform
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
@@ -20,8 +23,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from jaxlstm import GridSearch, HalvingSearch
+from jaxlstm.grid.lanes import Lanes, first_state
+from jaxlstm.grid.prepare import Prepared
 from jaxlstm.grid.rungs import best, floor_log, hyperband, successive_halving
-from jaxlstm.grid.search import LaneSearch
+from jaxlstm.grid.scoring import Scoring
+from jaxlstm.grid.states import own_state, wide_state
 
 GRID = {"learning_rate": [0.001, 0.05, 0.02, 0.01], "dropout": [0.0, 0.3]}
 
@@ -46,7 +52,6 @@ class Counted(ClassifierMixin, BaseEstimator):
 # -- how many candidates, for how many epochs
 
 
-@settings(max_examples=30)
 @given(
     st.integers(1, 30),
     st.sampled_from([2, 3, 4, 2.5, 1.5]),
@@ -185,7 +190,8 @@ def test_a_survivor_is_the_trial_trained_in_one_go(
 
 
 def test_each_iteration_keeps_the_best_of_the_one_before(halving: Any, data: Any) -> None:
-    results = pd.DataFrame(halving.set_params(refit=False).fit(*data).cv_results_)
+    halving.set_params(refit=False, n_seeds=2).fit(*data)
+    results = pd.DataFrame(halving.cv_results_)
     for iteration, count in ((0, 4), (1, 2)):
         scores = results["mean_test_score"][results["iter"] == iteration].to_numpy()
         before, after = (
@@ -207,6 +213,45 @@ def test_lanes_side_by_side_of_several_widths_go_on(halving: Any, data: Any) -> 
     assert side.cv_results_["params"] == loop.cv_results_["params"]
     for name in ("train_loss", "val_loss"):
         np.testing.assert_allclose(side.curves_[name], loop.curves_[name], rtol=2e-4)
+
+
+@pytest.mark.parametrize("optimizer", ["adagrad", "ftrl", "adam"])
+def test_a_state_is_narrowed_and_widened_again(optimizer: str, data: Any, classifier: Any) -> None:
+    X, y = data
+    prepared = Prepared(classifier.set_params(optimizer=optimizer), X, y, cv=2, random_state=0)
+    narrow, _, wide, _ = prepared.problem([{"units": 3}, {"units": 4}]).trials
+    structure = wide.network.structure
+    rng, row = np.random.default_rng(0), X[:1]
+
+    def changed(leaf: Any) -> Any:
+        leaf = np.asarray(leaf)
+        return rng.normal(size=leaf.shape).astype(leaf.dtype) if leaf.ndim else leaf
+
+    first = first_state(narrow, structure, row)
+    own = own_state(first, narrow, structure, row)
+    own = own._replace(
+        weights=jax.tree.map(changed, own.weights),
+        best=jax.tree.map(changed, own.best),
+        slots=jax.tree.map(changed, own.slots),
+    )
+    wider = wide_state(own, narrow, structure, row)
+    assert wide_state(wider, narrow, structure, row) is wider
+    assert wide_state(own, narrow, narrow.network.structure, row) is own
+    again = own_state(wider, narrow, structure, row)
+    for part in ("weights", "best", "slots"):
+        mine, theirs = (jax.tree.leaves(getattr(state, part)) for state in (own, again))
+        for a, b in zip(mine, theirs, strict=True):
+            np.testing.assert_array_equal(a, b)
+        # All else is what it was before the first step.
+        for a, b, small in zip(
+            jax.tree.leaves(getattr(wider, part)),
+            jax.tree.leaves(getattr(first, part)),
+            mine,
+            strict=True,
+        ):
+            differ = np.asarray(a) != np.asarray(b)
+            assert differ.sum() == (np.size(small) if np.ndim(small) else 0)
+    assert jax.tree.structure(wider) == jax.tree.structure(first)
 
 
 def test_a_survivor_that_has_stopped_stays(halving: Any, data: Any) -> None:
@@ -310,8 +355,6 @@ def test_a_killed_search_ends_with_the_same_table(
     halving.set_params(refit=False)
     whole = clone(halving).set_params(layout="loop", n_jobs=1).fit(*data)
     halving.set_params(checkpoint_dir=tmp_path / "s", layout="loop", n_jobs=1)
-    from jaxlstm.grid.scoring import Scoring
-
     score, done = Scoring.__call__, []
 
     def killed(self: Any, trial: Any, outcome: Any) -> Any:
@@ -325,8 +368,6 @@ def test_a_killed_search_ends_with_the_same_table(
         with pytest.raises(Killed):
             clone(halving).fit(*data)
     # What was finished, or begun and saved, is not trained again.
-    from jaxlstm.grid.lanes import Lanes
-
     epochs, train = [], Lanes.train_epoch
 
     def counted(self: Any, active: Any, validate: Any) -> Any:
@@ -343,6 +384,27 @@ def test_a_killed_search_ends_with_the_same_table(
     # with its unfinished iteration; it trains its 1 or 2 epochs again.
     assert sum(epochs) == {3: 29 + 1, 16: 16, 17: 15 + 2, 24: 8, 27: 2}[fits]
     assert not list((tmp_path / "s" / "states").glob("*/*"))
+
+
+@pytest.mark.parametrize("fits", [5, 17])
+def test_ctrl_c_returns_what_is_finished(fits: int, halving: Any, data: Any) -> None:
+    done = []
+
+    def score(estimator: Any, X: Any, y: Any) -> float:
+        done.append(len(done))
+        if len(done) == fits:
+            _thread.interrupt_main()
+            time.sleep(0.5)  # until the main thread has heard of it
+        return float(len(done))
+
+    halving.set_params(scoring=score, layout="loop", n_jobs=1)
+    with pytest.warns(RuntimeWarning, match="Interrupted: .* fits are finished"):
+        halving.fit(*data)
+    assert halving.interrupted_
+    assert not hasattr(halving, "best_estimator_")
+    assert halving.n_candidates_ == ([8] if fits == 5 else [8, 4])
+    assert "interrupted" in set(halving.results_["status"])
+    assert np.isfinite(halving.best_score_)
 
 
 # -- mistakes
@@ -379,4 +441,3 @@ def test_draws_need_a_seed_to_go_on_with(halving: Any, data: Any, tmp_path: Path
     halving.set_params(estimator__random_state=3)
     with pytest.raises(ValueError, match="checkpoint_dir needs a random_state that is an integer"):
         halving.fit(*data)
-    assert isinstance(halving, LaneSearch)

@@ -13,6 +13,7 @@ from sklearn.base import clone
 from sklearn.exceptions import FitFailedWarning
 
 from jaxlstm import GridSearch, OptunaSearch
+from jaxlstm.grid.scoring import Scoring
 
 optuna = pytest.importorskip("optuna")
 
@@ -116,6 +117,13 @@ def test_no_trial_is_left_running(search: Any, data: Any) -> None:
         search.fit(*data)
     assert [trial.state for trial in study.trials] == [TrialState.FAIL] * 3
 
+    def broken_space(trial: Any) -> Any:
+        raise OSError("no space today")
+
+    with pytest.raises(OSError, match="no space today"):
+        search.set_params(space=broken_space).fit(*data)
+    assert [trial.state for trial in study.trials] == [TrialState.FAIL] * 4
+
 
 class Killed(BaseException):
     pass
@@ -125,8 +133,6 @@ class Killed(BaseException):
 def test_a_killed_search_asks_for_the_same(
     fits: int, search: Any, data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from jaxlstm.grid.scoring import Scoring
-
     whole = clone(search).fit(*data)
     search.set_params(checkpoint_dir=tmp_path / "s", checkpoint_every=0.0)
     score, done = Scoring.__call__, []
