@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import _thread
 import math
+import signal
+import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -207,7 +208,7 @@ def test_each_iteration_keeps_the_best_of_the_one_before(halving: Any, data: Any
 def test_lanes_side_by_side_of_several_widths_go_on(halving: Any, data: Any) -> None:
     """Survivors leave a padded program for a narrower one."""
     grid = {"units": [4, 3], "optimizer": ["adagrad", "adam"]}
-    halving.set_params(param_grid=grid, refit=False)
+    halving.set_params(param_grid=grid, refit=False, max_resources=2)
     side = clone(halving).set_params(layout="vmap").fit(*data)
     loop = halving.set_params(layout="loop").fit(*data)
     assert side.cv_results_["params"] == loop.cv_results_["params"]
@@ -393,7 +394,7 @@ def test_ctrl_c_returns_what_is_finished(fits: int, halving: Any, data: Any) -> 
     def score(estimator: Any, X: Any, y: Any) -> float:
         done.append(len(done))
         if len(done) == fits:
-            _thread.interrupt_main()
+            signal.pthread_kill(cast(int, threading.main_thread().ident), signal.SIGINT)
             time.sleep(0.5)  # until the main thread has heard of it
         return float(len(done))
 
