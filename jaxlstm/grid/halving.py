@@ -362,19 +362,24 @@ def _go_on(
             begun[trial.index] = dataclasses.replace(run, read=0)
     rest = [trial for trial in problem.trials if trial.index not in done]
     if rest:
-        key = f"rung-{rest[0].index}"
-        if session.store and before:
-            begun |= _kept(session.store, key, problem, rest, begun)
+        store, key = session.store, f"rung-{problem.trials[0].index}"
         some = Problem(rest, problem.folds, problem.datasets)
+        if store:
+            # Saves name trials by their place, so a search that goes on must have the same ones here,
+            # whatever it knows of them.
+            some = problem
+            for index, outcome in done.items():
+                store.add(index, outcome.to_record())
+            begun |= _kept(store, key, problem, begun) if before else {}
         outcomes = session.execute(some, begun=begun, keep_runs=keep_runs)
-        done |= {outcome.trial: outcome for outcome in outcomes}
-        if session.store and not any(one.status == INTERRUPTED for one in outcomes):
-            session.store.drop(key)
+        done = {outcome.trial: outcome for outcome in outcomes} | done
+        if store and not any(one.status == INTERRUPTED for one in outcomes):
+            store.drop(key)
     return [done[trial.index] for trial in problem.trials]
 
 
 def _kept(
-    store: Store, key: str, problem: Problem, trials: list[Trial], begun: dict[int, LaneRun]
+    store: Store, key: str, problem: Problem, begun: dict[int, LaneRun]
 ) -> dict[int, LaneRun]:
     """Saves the lanes to go on with; where a kill has lost them, gives those saved before."""
     keys = store.keys()
@@ -389,7 +394,9 @@ def _kept(
         return {}
     saved = set(store.notes.get(key, []))
     like = {
-        str(trial.index): _state_shape(problem, trial) for trial in trials if trial.index in saved
+        str(trial.index): _state_shape(problem, trial)
+        for trial in problem.trials
+        if trial.index in saved
     }
     found = store.load(key, like)
     if found is None:

@@ -387,6 +387,39 @@ def test_a_killed_search_ends_with_the_same_table(
     assert not list((tmp_path / "s" / "states").glob("*/*"))
 
 
+def test_a_killed_search_whose_survivors_stop_where_an_iteration_ends(
+    halving: Any, data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a trial's record does not say that it has stopped, and its lane is gone."""
+    halving.estimator = clone(halving.estimator).set_params(
+        early_stopping=True, monitor="loss", patience=0, min_delta=0.01
+    )
+    grid = {"learning_rate": [1e-6, 0.05], "optimizer": ["sgd", "adam"]}
+    halving.set_params(
+        param_grid=grid, max_resources=4, factor=1.3, refit=False, layout="loop", n_jobs=1
+    )
+    whole = clone(halving).fit(*data)
+    epochs = whole.results_["epochs"][whole.results_["cell"] >= whole.n_candidates_[0]]
+    assert {2, 3} <= set(epochs)
+    assert whole.n_resources_[:4] == [1, 1, 1, 2]
+    score = Scoring.__call__
+    before = 2 * sum(whole.n_candidates_[:-1])
+    halving.set_params(checkpoint_dir=tmp_path / "s", checkpoint_every=0.0)
+
+    def killed(self: Any, trial: Any, outcome: Any) -> Any:
+        if trial.index >= before:
+            raise Killed
+        return score(self, trial, outcome)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Scoring, "__call__", killed)
+        with pytest.raises(Killed):
+            clone(halving).fit(*data)
+    again = clone(halving).fit(*data)
+    pd.testing.assert_frame_equal(frame(again), frame(whole), check_exact=True)
+    pd.testing.assert_frame_equal(again.curves_, whole.curves_, check_exact=True)
+
+
 @pytest.mark.parametrize("fits", [5, 17])
 def test_ctrl_c_returns_what_is_finished(fits: int, halving: Any, data: Any) -> None:
     done = []
