@@ -6,11 +6,10 @@ import dataclasses
 import os
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from sklearn.base import clone
 from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import StratifiedShuffleSplit
@@ -18,9 +17,10 @@ from sklearn.pipeline import Pipeline
 
 from jaxlstm.grid.prepare import classifier_of
 from jaxlstm.grid.search import GridSearch
-from jaxlstm.report import figure_style as style
-from jaxlstm.report.text import count_text
 from jaxlstm.train.hyperparameters import NUMBERS, check_number
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 #: How much higher than the lowest loss that of the suggested rate may be.
 TOLERANCE = 0.05
@@ -53,9 +53,11 @@ class LearningRates:
         kind = "" if path is None else Path(path).suffix.lower().removeprefix(".")
         if path is not None and kind not in ("png", "svg"):
             raise ValueError(f"path must end in .png or .svg, got {os.fspath(path)!r}.")
-        figure = _draw(self.last, self.suggestion, width)
+        from jaxlstm.report import figure_rates, figure_style  # Matplotlib, which is slow to import
+
+        figure = figure_rates.learning_rates(self.last, self.suggestion, width=width)
         if path is not None:
-            Path(path).write_bytes(style.figure_bytes(figure, kind))
+            Path(path).write_bytes(figure_style.figure_bytes(figure, kind))
         return figure
 
     @property
@@ -186,47 +188,3 @@ def suggested(table: pd.DataFrame) -> float:
         return float("nan")
     near = np.isfinite(smooth) & (smooth <= smooth.min() * (1 + TOLERANCE))
     return float(last["rate"].to_numpy()[near].max())
-
-
-@style.drawing()
-def _draw(last: pd.DataFrame, suggestion: float, width: float) -> Figure:
-    rates = last["rate"].to_numpy()
-    diverged = last["val_loss"].isna().to_numpy()
-    if diverged.all():
-        return style.statement("No learning rate", "the loss of every rate has diverged", width)
-    figure = style.new_figure(width, 3.8)
-    axes = figure.add_subplot()
-    axes.set_xscale("log")
-    for part, colour, name in (
-        ("train_loss", style.TRAINING, "training"),
-        ("val_loss", style.VALIDATION, "validation"),
-    ):
-        axes.plot(
-            rates, last[part], color=colour, linewidth=1.7, marker="o", markersize=2.6, label=name
-        )
-    losses = last[["train_loss", "val_loss"]].to_numpy()
-    # Some rates fail without diverging: their losses would flatten all others.
-    start, lowest = np.nanmedian(losses[~diverged][:3]), np.nanmin(losses)
-    top = min(np.nanmax(losses), start + 0.6 * max(start - lowest, 0.05 * start))
-    room = 0.08 * (top - lowest) or 1.0
-    axes.set_ylim(lowest - room, top + room)
-    if diverged.any():
-        # Half a step to the left of the rates that have.
-        half = float(np.sqrt(rates[1] / rates[0]))
-        for place in np.flatnonzero(diverged):
-            axes.axvspan(
-                rates[place] / half, rates[place] * half, color=style.EMPTY, linewidth=0,
-                label="_" if place != np.flatnonzero(diverged)[0] else "diverged",
-            )  # fmt: skip
-    if np.isfinite(suggestion):
-        axes.axvline(
-            suggestion, color=style.INK, linewidth=1.0, linestyle=(0, (4, 2.2)),
-            label=f"suggestion {suggestion:.2g}",
-        )  # fmt: skip
-    axes.set_xlim(rates[0] / 1.15, rates[-1] * 1.15)
-    axes.grid(axis="y")
-    axes.set_xlabel("learning rate")
-    epochs = int(last["epoch"].iloc[0])
-    axes.set_ylabel(f"loss after {count_text(epochs, 'epoch')}")
-    figure.legend(loc="outside upper left", ncols=4, borderaxespad=0.3)
-    return figure

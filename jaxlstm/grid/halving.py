@@ -14,6 +14,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state
 
 from jaxlstm.grid import programs
+from jaxlstm.grid.groups import Lane
 from jaxlstm.grid.outcome import INTERRUPTED, LaneRun, Outcome
 from jaxlstm.grid.prepare import Prepared
 from jaxlstm.grid.rungs import Bracket, best, hyperband, successive_halving
@@ -90,7 +91,10 @@ class HalvingSearch(LaneSearch):
       >>> X = np.random.default_rng(0).normal(size=(60, 5, 2)).astype("float32")
       >>> y = np.where(X[:, :, 0].sum(1) > 0, "up", "down")
       >>> search = HalvingSearch(
-      ...     LSTMClassifier(units=8, epochs=36), {"learning_rate": [1e-5, 1e-4, 0.02]}, cv=3, random_state=0
+      ...     LSTMClassifier(units=8, epochs=36),
+      ...     {"learning_rate": [1e-5, 1e-4, 0.02]},
+      ...     cv=3,
+      ...     random_state=0,
       ... )
       >>> search.fit(X, y).best_params_
       {'learning_rate': 0.02, 'epochs': 36}
@@ -189,19 +193,25 @@ class HalvingSearch(LaneSearch):
         base = prepared.base
         return f"{base.steps[-1][0]}__epochs" if isinstance(base, Pipeline) else "epochs"
 
+    def _most(self, prepared: Prepared) -> int:
+        """Epochs that a lane may have."""
+        if self.max_resources != "auto":
+            return int(self.max_resources)
+        name = self._epochs_name(prepared)
+        epochs = prepared.base.get_params()[name]
+        _check_count(name, epochs)
+        return int(epochs)
+
     def _all_brackets(self, prepared: Prepared) -> list[tuple[Bracket, Candidates]]:
         """The brackets and their first candidates; draws those that are drawn."""
         name = self._epochs_name(prepared)
-        most = self.max_resources
-        if most == "auto":
-            most = prepared.base.get_params()[name]
-            _check_count(name, most)
-        least = 1 if isinstance(self.min_resources, str) else self.min_resources
+        most = self._most(prepared)
+        least = 1 if isinstance(self.min_resources, str) else int(self.min_resources)
         if least > most:
             raise ValueError(f"min_resources={least} is more than max_resources, {most}.")
         limits: dict[str, Any] = {
-            "min_resources": int(least),
-            "max_resources": int(most),
+            "min_resources": least,
+            "max_resources": most,
             "factor": self.factor,
         }
         found = []
@@ -263,10 +273,7 @@ class HalvingSearch(LaneSearch):
         return self._rung(prepared, candidates, first.epochs, last.epochs)
 
     def _try(self, session: _Session) -> None:
-        most = self.max_resources
-        if most == "auto":
-            most = session.prepared.base.get_params()[self._epochs_name(session.prepared)]
-        self.max_resources_ = int(most)
+        self.max_resources_ = self._most(session.prepared)
         self._ends: list[int] = []  # rows of `cv_results_` that the best may come from
         found = []
         columns = session.columns
@@ -282,7 +289,7 @@ class HalvingSearch(LaneSearch):
             self._ends += range(rows - done[-1][0], rows)
             if session.is_interrupted:
                 break
-        each = {
+        each: dict[str, list[Any]] = {
             "n_resources_": [[epochs for _, epochs in done] for _, done in found],
             "n_candidates_": [[count for count, _ in done] for _, done in found],
             "n_remaining_candidates_": [math.ceil(done[-1][0] / self.factor) for _, done in found],
@@ -332,6 +339,8 @@ class HalvingSearch(LaneSearch):
         return Problem(trials, problem.folds, problem.datasets)
 
     def _best(self, metric: str) -> int:
+        if np.isnan(self.cv_results_[f"mean_test_{metric}"][self._ends]).all():
+            return super()._best(metric)  # the last iteration was interrupted, or all of it failed
         ranks = self.cv_results_[f"rank_test_{metric}"][self._ends]
         return self._ends[int(ranks.argmin())]
 
@@ -354,39 +363,54 @@ def _go_on(
             begun[trial.index] = dataclasses.replace(run, read=0)
     rest = [trial for trial in problem.trials if trial.index not in done]
     if rest:
-        key = f"rung-{rest[0].index}"
-        if session.store and before:
-            begun |= _kept(session.store, key, problem, rest, begun)
+        store, key = session.store, f"rung-{problem.trials[0].index}"
         some = Problem(rest, problem.folds, problem.datasets)
+        if store:
+            # Saves name trials by their place, so a search that goes on must have the same ones here,
+            # whatever it knows of them.
+            some = problem
+            for index, outcome in done.items():
+                store.add(index, outcome.to_record())
+            begun |= _kept(store, key, problem, begun) if before else {}
         outcomes = session.execute(some, begun=begun, keep_runs=keep_runs)
-        done |= {outcome.trial: outcome for outcome in outcomes}
-        if session.store and not any(one.status == INTERRUPTED for one in outcomes):
-            session.store.drop(key)
+        done = {outcome.trial: outcome for outcome in outcomes} | done
+        if store and not any(one.status == INTERRUPTED for one in outcomes):
+            store.drop(key)
     return [done[trial.index] for trial in problem.trials]
 
 
 def _kept(
-    store: Store, key: str, problem: Problem, trials: list[Trial], begun: dict[int, LaneRun]
+    store: Store, key: str, problem: Problem, begun: dict[int, LaneRun]
 ) -> dict[int, LaneRun]:
     """Saves the lanes to go on with; where a kill has lost them, gives those saved before."""
+    places = {trial.index: place for place, trial in enumerate(problem.trials)}
     if key not in store.saved():
         if begun:
+            # The lanes of this iteration; those that they go on from were of another problem.
+            here = {
+                index: dataclasses.replace(run, lane=Lane((places[index],)))
+                for index, run in begun.items()
+            }
             store.note(key, sorted(begun))
             store.save(
                 key,
-                {str(index): run.state for index, run in begun.items()},
-                {str(index): run.to_meta() for index, run in begun.items()},
+                {str(index): run.state for index, run in here.items()},
+                {str(index): run.to_meta(problem) for index, run in here.items()},
             )
         return {}
     saved = set(store.notes.get(key, []))
     like = {
-        str(trial.index): _state_shape(problem, trial) for trial in trials if trial.index in saved
+        str(trial.index): _state_shape(problem, trial)
+        for trial in problem.trials
+        if trial.index in saved
     }
     found = store.load(key, like)
     if found is None:
         return {}
     states, meta = found
-    runs = {int(index): LaneRun.from_meta(meta[index], states[index]) for index in states}
+    runs = {
+        int(index): LaneRun.from_meta(meta[index], places, states[index]) for index in states
+    }
     return {index: dataclasses.replace(run, read=0) for index, run in runs.items()}
 
 

@@ -144,7 +144,8 @@ class OptunaSearch(LaneSearch):
         if [one.name for one in study.directions] != ["MAXIMIZE"]:
             given = ", ".join(one.name.lower() for one in study.directions)
             raise ValueError(
-                f"study must maximize one score: optuna.create_study(direction='maximize'); got {given}."
+                "study must maximize one score: optuna.create_study(direction='maximize'); got"
+                f" {given}."
             )
         if self.checkpoint_dir is not None:
             raise ValueError(
@@ -187,18 +188,16 @@ class OptunaSearch(LaneSearch):
                 constant_liar=True, seed=None if seed is None else int(seed)
             )
 
-    def _ask(self, study: Any, count: int) -> list[tuple[Any, dict[str, Any]]]:
-        """Trials and their parameters."""
-        asked = []
+    def _ask(self, study: Any, count: int, asked: list[Any]) -> list[dict[str, Any]]:
+        """Adds so many trials to those asked for; returns their parameters."""
+        candidates = []
         for _ in range(count):
+            asked.append(study.ask() if callable(self.space) else study.ask(dict(self.space)))
             if callable(self.space):
-                trial = study.ask()
-                params = self._called(self.space, trial)
+                candidates.append(self._called(self.space, asked[-1]))
             else:
-                trial = study.ask(dict(self.space))
-                params = dict(trial.params)
-            asked.append((trial, params))
-        return asked
+                candidates.append(dict(asked[-1].params))
+        return candidates
 
     @staticmethod
     def _called(space: Callable[[Any], Any], trial: Any) -> dict[str, Any]:
@@ -214,7 +213,7 @@ class OptunaSearch(LaneSearch):
         else:
             study = self._new_study(copy.deepcopy(self.study.sampler))
             study.add_trials(self.study.get_trials())
-        return [params for _, params in self._ask(study, min(self.batch, self.n_trials))]
+        return self._ask(study, min(self.batch, self.n_trials), [])
 
     def _try(self, session: _Session) -> None:
         optuna = _optuna()
@@ -223,13 +222,13 @@ class OptunaSearch(LaneSearch):
         numbers = session.columns["trial"] = []
         failed = optuna.trial.TrialState.FAIL
         while len(numbers) < self.n_trials and not session.is_interrupted:
-            asked: list[tuple[Any, dict[str, Any]]] = []
+            asked: list[Any] = []
             told = 0
             try:
-                asked = self._ask(study, min(self.batch, self.n_trials - len(numbers)))
-                scores = session.evaluate([params for _, params in asked])
-                numbers += [trial.number for trial, _ in asked]
-                for (trial, _), score in zip(asked, scores.tolist(), strict=True):
+                count = min(self.batch, self.n_trials - len(numbers))
+                scores = session.evaluate(self._ask(study, count, asked))
+                numbers += [trial.number for trial in asked]
+                for trial, score in zip(asked, scores.tolist(), strict=True):
                     if np.isfinite(score):
                         study.tell(trial, score)
                     else:
@@ -237,7 +236,7 @@ class OptunaSearch(LaneSearch):
                     told += 1
             finally:
                 # No trial of a study that others share is left running.
-                for trial, _ in asked[told:]:
+                for trial in asked[told:]:
                     study.tell(trial, state=failed)
 
 

@@ -437,9 +437,10 @@ def _saved_runs(plan: Plan, problem: Problem, store: Store) -> dict[int, LaneRun
     places = {trial.index: place for place, trial in enumerate(problem.trials)}
     groups = {place: one for one in plan.groups for place in one.trials}
     for key in store.saved():
-        _, _, index, slots = key.split("-")
-        if int(index) not in places:
+        kind, *numbers = key.split("-")
+        if kind != "chunk" or int(numbers[1]) not in places:
             continue
+        _, index, slots = numbers
         group = groups[places[int(index)]]
         trial = problem.trials[group.lanes[0].trials[0]]
         x = problem.datasets[trial.variant].x

@@ -92,6 +92,6 @@ def hyperband(*, min_resources: int, max_resources: int, factor: float) -> list[
 
 
 def best(scores: Any, count: int) -> list[int]:
-    """Places of the ``count`` best scores, in their order; NaN is worst, of equal ones the first wins."""
+    """Places of the ``count`` best scores, ascending; NaN is worst, of equal ones the first wins."""
     worst_last = np.argsort(-np.asarray(scores, float), kind="stable")
     return sorted(worst_last[:count].tolist())

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+import signal
+import threading
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.stats import loguniform
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
@@ -20,8 +24,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from jaxlstm import GridSearch, HalvingSearch
+from jaxlstm.grid.lanes import Lanes, first_state
+from jaxlstm.grid.prepare import Prepared
 from jaxlstm.grid.rungs import best, floor_log, hyperband, successive_halving
-from jaxlstm.grid.search import LaneSearch
+from jaxlstm.grid.scoring import Scoring
+from jaxlstm.grid.states import own_state, wide_state
 
 GRID = {"learning_rate": [0.001, 0.05, 0.02, 0.01], "dropout": [0.0, 0.3]}
 
@@ -46,7 +53,6 @@ class Counted(ClassifierMixin, BaseEstimator):
 # -- how many candidates, for how many epochs
 
 
-@settings(max_examples=30)
 @given(
     st.integers(1, 30),
     st.sampled_from([2, 3, 4, 2.5, 1.5]),
@@ -169,7 +175,7 @@ def test_a_survivor_is_the_trial_trained_in_one_go(
         halving.estimator, cells, scoring=recorder, cv=2, random_state=0, layout="loop", refit=False
     ).fit(X, y)
     compared = 0
-    for key, (estimator, part, _) in recorder.seen.items():
+    for key, (estimator, _, _) in recorder.seen.items():
         if estimator is not gone.get(key, [None])[0]:
             assert_same_weights(estimator.params_, gone[key][0].params_)
             compared += 1
@@ -185,7 +191,8 @@ def test_a_survivor_is_the_trial_trained_in_one_go(
 
 
 def test_each_iteration_keeps_the_best_of_the_one_before(halving: Any, data: Any) -> None:
-    results = pd.DataFrame(halving.set_params(refit=False).fit(*data).cv_results_)
+    halving.set_params(refit=False, n_seeds=2).fit(*data)
+    results = pd.DataFrame(halving.cv_results_)
     for iteration, count in ((0, 4), (1, 2)):
         scores = results["mean_test_score"][results["iter"] == iteration].to_numpy()
         before, after = (
@@ -201,12 +208,51 @@ def test_each_iteration_keeps_the_best_of_the_one_before(halving: Any, data: Any
 def test_lanes_side_by_side_of_several_widths_go_on(halving: Any, data: Any) -> None:
     """Survivors leave a padded program for a narrower one."""
     grid = {"units": [4, 3], "optimizer": ["adagrad", "adam"]}
-    halving.set_params(param_grid=grid, refit=False)
+    halving.set_params(param_grid=grid, refit=False, max_resources=2)
     side = clone(halving).set_params(layout="vmap").fit(*data)
     loop = halving.set_params(layout="loop").fit(*data)
     assert side.cv_results_["params"] == loop.cv_results_["params"]
     for name in ("train_loss", "val_loss"):
         np.testing.assert_allclose(side.curves_[name], loop.curves_[name], rtol=2e-4)
+
+
+@pytest.mark.parametrize("optimizer", ["adagrad", "ftrl", "adam"])
+def test_a_state_is_narrowed_and_widened_again(optimizer: str, data: Any, classifier: Any) -> None:
+    X, y = data
+    prepared = Prepared(classifier.set_params(optimizer=optimizer), X, y, cv=2, random_state=0)
+    narrow, _, wide, _ = prepared.problem([{"units": 3}, {"units": 4}]).trials
+    structure = wide.network.structure
+    rng, row = np.random.default_rng(0), X[:1]
+
+    def changed(leaf: Any) -> Any:
+        leaf = np.asarray(leaf)
+        return rng.normal(size=leaf.shape).astype(leaf.dtype) if leaf.ndim else leaf
+
+    first = first_state(narrow, structure, row)
+    own = own_state(first, narrow, structure, row)
+    own = own._replace(
+        weights=jax.tree.map(changed, own.weights),
+        best=jax.tree.map(changed, own.best),
+        slots=jax.tree.map(changed, own.slots),
+    )
+    wider = wide_state(own, narrow, structure, row)
+    assert wide_state(wider, narrow, structure, row) is wider
+    assert wide_state(own, narrow, narrow.network.structure, row) is own
+    again = own_state(wider, narrow, structure, row)
+    for part in ("weights", "best", "slots"):
+        mine, theirs = (jax.tree.leaves(getattr(state, part)) for state in (own, again))
+        for a, b in zip(mine, theirs, strict=True):
+            np.testing.assert_array_equal(a, b)
+        # All else is what it was before the first step.
+        for a, b, small in zip(
+            jax.tree.leaves(getattr(wider, part)),
+            jax.tree.leaves(getattr(first, part)),
+            mine,
+            strict=True,
+        ):
+            differ = np.asarray(a) != np.asarray(b)
+            assert differ.sum() == (np.size(small) if np.ndim(small) else 0)
+    assert jax.tree.structure(wider) == jax.tree.structure(first)
 
 
 def test_a_survivor_that_has_stopped_stays(halving: Any, data: Any) -> None:
@@ -310,8 +356,6 @@ def test_a_killed_search_ends_with_the_same_table(
     halving.set_params(refit=False)
     whole = clone(halving).set_params(layout="loop", n_jobs=1).fit(*data)
     halving.set_params(checkpoint_dir=tmp_path / "s", layout="loop", n_jobs=1)
-    from jaxlstm.grid.scoring import Scoring
-
     score, done = Scoring.__call__, []
 
     def killed(self: Any, trial: Any, outcome: Any) -> Any:
@@ -325,8 +369,6 @@ def test_a_killed_search_ends_with_the_same_table(
         with pytest.raises(Killed):
             clone(halving).fit(*data)
     # What was finished, or begun and saved, is not trained again.
-    from jaxlstm.grid.lanes import Lanes
-
     epochs, train = [], Lanes.train_epoch
 
     def counted(self: Any, active: Any, validate: Any) -> Any:
@@ -343,6 +385,60 @@ def test_a_killed_search_ends_with_the_same_table(
     # with its unfinished iteration; it trains its 1 or 2 epochs again.
     assert sum(epochs) == {3: 29 + 1, 16: 16, 17: 15 + 2, 24: 8, 27: 2}[fits]
     assert not list((tmp_path / "s" / "states").glob("*/*"))
+
+
+def test_a_killed_search_whose_survivors_stop_where_an_iteration_ends(
+    halving: Any, data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a trial's record does not say that it has stopped, and its lane is gone."""
+    halving.estimator = clone(halving.estimator).set_params(
+        early_stopping=True, monitor="loss", patience=0, min_delta=0.01
+    )
+    grid = {"learning_rate": [1e-6, 0.05], "optimizer": ["sgd", "adam"]}
+    halving.set_params(
+        param_grid=grid, max_resources=4, factor=1.3, refit=False, layout="loop", n_jobs=1
+    )
+    whole = clone(halving).fit(*data)
+    epochs = whole.results_["epochs"][whole.results_["cell"] >= whole.n_candidates_[0]]
+    assert {2, 3} <= set(epochs)
+    assert whole.n_resources_[:4] == [1, 1, 1, 2]
+    score = Scoring.__call__
+    before = 2 * sum(whole.n_candidates_[:-1])
+    halving.set_params(checkpoint_dir=tmp_path / "s", checkpoint_every=0.0)
+
+    def killed(self: Any, trial: Any, outcome: Any) -> Any:
+        if trial.index >= before:
+            raise Killed
+        return score(self, trial, outcome)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Scoring, "__call__", killed)
+        with pytest.raises(Killed):
+            clone(halving).fit(*data)
+    again = clone(halving).fit(*data)
+    pd.testing.assert_frame_equal(frame(again), frame(whole), check_exact=True)
+    pd.testing.assert_frame_equal(again.curves_, whole.curves_, check_exact=True)
+
+
+@pytest.mark.parametrize("fits", [5, 17])
+def test_ctrl_c_returns_what_is_finished(fits: int, halving: Any, data: Any) -> None:
+    done = []
+
+    def score(estimator: Any, X: Any, y: Any) -> float:
+        done.append(len(done))
+        if len(done) == fits:
+            signal.pthread_kill(cast(int, threading.main_thread().ident), signal.SIGINT)
+            time.sleep(0.5)  # until the main thread has heard of it
+        return float(len(done))
+
+    halving.set_params(scoring=score, layout="loop", n_jobs=1)
+    with pytest.warns(RuntimeWarning, match="Interrupted: .* fits are finished"):
+        halving.fit(*data)
+    assert halving.interrupted_
+    assert not hasattr(halving, "best_estimator_")
+    assert halving.n_candidates_ == ([8] if fits == 5 else [8, 4])
+    assert "interrupted" in set(halving.results_["status"])
+    assert np.isfinite(halving.best_score_)
 
 
 # -- mistakes
@@ -379,4 +475,3 @@ def test_draws_need_a_seed_to_go_on_with(halving: Any, data: Any, tmp_path: Path
     halving.set_params(estimator__random_state=3)
     with pytest.raises(ValueError, match="checkpoint_dir needs a random_state that is an integer"):
         halving.fit(*data)
-    assert isinstance(halving, LaneSearch)

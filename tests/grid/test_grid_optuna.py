@@ -13,6 +13,7 @@ from sklearn.base import clone
 from sklearn.exceptions import FitFailedWarning
 
 from jaxlstm import GridSearch, OptunaSearch
+from jaxlstm.grid.scoring import Scoring
 
 optuna = pytest.importorskip("optuna")
 
@@ -35,9 +36,7 @@ def called(trial: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def search(classifier: Any) -> OptunaSearch:
-    return OptunaSearch(
-        classifier, SPACE, n_trials=7, batch=3, cv=2, random_state=0, refit=False
-    )
+    return OptunaSearch(classifier, SPACE, n_trials=7, batch=3, cv=2, random_state=0, refit=False)
 
 
 def test_a_batch_is_asked_then_told(search: Any, data: Any) -> None:
@@ -72,9 +71,7 @@ def test_a_callable_says_the_space(search: Any, data: Any) -> None:
 
 
 def test_a_study_of_the_users_goes_on(search: Any, data: Any) -> None:
-    study = optuna.create_study(
-        direction="maximize", sampler=optuna.samplers.RandomSampler(seed=1)
-    )
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=1))
     search.set_params(study=study, n_trials=2)
     plan = search.plan(*data, measure=False)
     assert plan.fits == 4
@@ -120,6 +117,13 @@ def test_no_trial_is_left_running(search: Any, data: Any) -> None:
         search.fit(*data)
     assert [trial.state for trial in study.trials] == [TrialState.FAIL] * 3
 
+    def broken_space(trial: Any) -> Any:
+        raise OSError("no space today")
+
+    with pytest.raises(OSError, match="no space today"):
+        search.set_params(space=broken_space).fit(*data)
+    assert [trial.state for trial in study.trials] == [TrialState.FAIL] * 4
+
 
 class Killed(BaseException):
     pass
@@ -129,8 +133,6 @@ class Killed(BaseException):
 def test_a_killed_search_asks_for_the_same(
     fits: int, search: Any, data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from jaxlstm.grid.scoring import Scoring
-
     whole = clone(search).fit(*data)
     search.set_params(checkpoint_dir=tmp_path / "s", checkpoint_every=0.0)
     score, done = Scoring.__call__, []
