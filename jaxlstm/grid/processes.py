@@ -42,15 +42,15 @@ def from_first(make: Callable[[], Any]) -> Any:
     """What ``make`` returns or raises in process 0, in all of them; the others do not call it."""
     if jax.process_count() == 1:
         return make()
-    answer: tuple[Any, Exception | None] = (None, None)
+    result, failure = None, None
     if jax.process_index() == 0:
         try:
-            answer = make(), None
+            result = make()
         except Exception as error:
-            answer = None, error
-    result, raised = gathered(answer)[0]
-    if raised is not None:
-        raise raised
+            failure = error
+    result, failure = gathered((result, failure))[0]
+    if failure is not None:
+        raise failure
     return result
 
 

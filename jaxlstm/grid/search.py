@@ -453,6 +453,19 @@ class GridSearch(LaneSearch):
     have. Cells that differ in the network's shape are programs of their own, unless padding their
     widths is cheaper; all others share one, and those that differ in epochs alone one run.
 
+    On a cluster: inside ``with joblib.parallel_config(backend="dask")`` (or ``"ray"``, after Ray's own
+    `register_ray`; or ``"loky"``, processes of this machine) `fit` sends lanes to the workers in a few
+    tasks each, and takes the results as they come. A worker that dies loses nothing with Dask and Ray;
+    loky raises. Results equal those without a cluster bit for bit where lanes run one at a time on
+    processors of one kind. ``checkpoint_dir`` keeps the fits that came back; lanes in work on a worker
+    are not saved. Workers with an accelerator should have one thread each, and ``layout="vmap"``. The
+    data set is sent once a `fit`, or once a round where a search has several.
+
+    In several JAX processes: each calls `jax.distributed.initialize` and then runs the same script. The
+    lanes run side by side on all devices of all processes, and each process gets the whole result.
+    Process 0 alone writes ``checkpoint_dir``, finished fits only. Data, splits and seeds must be the
+    same everywhere, which is checked.
+
     Args:
       estimator: an `LSTMClassifier`, a `FlaxClassifier`, or a Pipeline that ends in one. The
         pipeline's other steps are fitted on each fold's training rows.
@@ -470,7 +483,8 @@ class GridSearch(LaneSearch):
         mean, `results_` each.
       random_state: seed for an estimator whose own ``random_state`` is None: an integer, a
         RandomState or None. Folds get different seeds, cells the same ones.
-      n_jobs: CPU cores to use; None or -1 for all. An accelerator does not look at it.
+      n_jobs: CPU cores to use; None or -1 for all. An accelerator does not look at it. On a cluster,
+        how many workers; None for what `joblib.parallel_config` says, or all.
       layout: how lanes run: "loop" (one after another on each CPU core), "vmap" (side by side), or
         "auto", which picks by the device and, for long searches, by timing both.
       memory_limit: bytes that the lanes of a program and the data may take on one device; 80 % of

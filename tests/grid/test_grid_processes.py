@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pytest
 
 PROGRAM = """
 import json, sys, warnings
 from pathlib import Path
 import jax
 jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_disable_most_optimizations", True)  # compiling is what takes the time
 folder, count = Path(sys.argv[1]), int(sys.argv[2])
 if count > 1:
     jax.config.update("jax_num_cpu_devices", 2)
@@ -33,9 +33,9 @@ rng = np.random.default_rng(7)
 X, y = rng.normal(size=(26, 5, 2)), np.arange(26) % 3
 classifier = LSTMClassifier(units=4, batch_size=8, learning_rate=0.02)
 
-# A device holds one lane, so that waiting lanes take freed slots, and the last ones move together.
+# A device holds two lanes, so that waiting lanes take freed slots, and the last ones move together.
 # The processes' clocks disagree on whether that pays.
-plan.MOST_LANES["cpu"] = 1 if count > 1 else 16
+plan.MOST_LANES["cpu"] = 2 if count > 1 else 16
 programs.seconds_a_program = lambda: 1e9 if process else 0.0
 puts, widths = [], set()
 put, train_epoch = Lanes.put, Lanes.train_epoch
@@ -60,8 +60,11 @@ def keep(found, name):
     found.curves_.to_pickle(folder / f"{name}-{count}-{process}.curves")
     found.results_.to_pickle(folder / f"{name}-{count}-{process}.results")
 
-grid = {"dropout": [0.0, 0.2, 0.4], "epochs": [2, 9], "optimizer": ["adam", "sgd"]}
-grid = [grid, {"epochs": [3], "learning_rate": [1e200], "optimizer": ["sgd"]}]
+grid = [
+    {"dropout": [0.0, 0.2, 0.4], "epochs": [2, 7], "optimizer": ["adam"]},
+    {"dropout": [0.0, 0.2, 0.4], "epochs": [9], "optimizer": ["sgd"]},
+    {"epochs": [3], "learning_rate": [1e200], "optimizer": ["sgd"]},
+]
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     whole = search(grid, layout="auto" if count > 1 else "vmap", refit=True)
@@ -141,10 +144,11 @@ def test_two_processes(tmp_path: Path) -> None:
         pd.testing.assert_frame_equal(first, second, rtol=1e-9)
     for own in facts:
         np.testing.assert_allclose(own["prediction"], alone["prediction"], rtol=1e-6)
-        # 14 lanes on four devices: four slots that are filled again and again.
-        assert own["slots"] == [4]
+        # 14 lanes on four devices: eight slots, filled again, and four for the last.
+        assert own["slots"] == [8]
+        assert own["widths"] == [[1, 1], [4, 4], [8, 4]]  # the refit is one process's own
+        assert own["puts"][0] == 8
         assert len(own["puts"]) > 2
-        assert all(devices in (1, 4) for _, devices in own["widths"])
         assert "layout='loop'" in own["loop"]
         assert "2 JAX processes must search the same, but data differ" in own["data"]
         assert "but the candidates or seeds differ" in own["seed"]
