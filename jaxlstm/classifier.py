@@ -170,7 +170,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
         hyperparameters.check(fields)
         # Modules which differ in traced fields alone are equal.
         placeholders: dict[str, Any] = dict.fromkeys(names, 0.0)
-        batch_size = min(int(params["batch_size"]), len(labels))  # more than all rows is all of them
+        # A batch of more than all rows is all of them.
+        batch_size = min(int(params["batch_size"]), len(labels))
         structure = Structure(module.clone(**placeholders), batch_size, names)
         try:
             hash(module)

@@ -56,9 +56,7 @@ def test_validation_fraction_holds_out_what_train_test_split_does(
     """Stratified, seeded by random_state; the rest is trained on, in that order."""
     X, y = data
     held = clone(lstm).set_params(early_stopping=True, validation_fraction=0.25).fit(X, y)
-    train, validation = train_test_split(
-        np.arange(40), test_size=0.25, random_state=0, stratify=y
-    )
+    train, validation = train_test_split(np.arange(40), test_size=0.25, random_state=0, stratify=y)
     given = clone(lstm).set_params(early_stopping=True)
     given.fit(X[train], y[train], validation_data=(X[validation], y[validation]))
     assert_same_weights(held.params_, given.params_)
@@ -76,6 +74,7 @@ def test_validation_fraction_holds_out_what_train_test_split_does(
 def test_stops_and_restores_as_its_history_says(lstm: LSTMClassifier, data: Any) -> None:
     X, y = data
     train, validation = (X[:26], y[:26]), (X[26:], y[26:])
+    lstm.set_params(random_state=2, learning_rate=0.03)
     whole = clone(lstm).fit(*train, validation_data=validation)
     last, best = first_stop(whole.history_["val_loss"], patience=2)
     assert 0 < best < last < 11, "the case must stop after its best epoch"

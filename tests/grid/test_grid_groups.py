@@ -77,9 +77,7 @@ def test_sparse_validation_keeps_what_watches_it_apart(data: Any, classifier: An
     classifier.set_params(validation_fraction=0.3)
     grid = {"epochs": [3, 4], "early_stopping": [False, True], "monitor": ["loss", "val_loss"]}
     problem = problem_of(classifier, grid, data, validation_freq=3)
-    lanes = {
-        freq: make_plan(problem, measure=False, validation_freq=freq).lanes for freq in (1, 3)
-    }
+    lanes = {freq: make_plan(problem, measure=False, validation_freq=freq).lanes for freq in (1, 3)}
     assert lanes == {1: 8, 3: 2 * (1 + 1 + 1 + 2)}
 
 
@@ -126,8 +124,9 @@ def test_lanes_of_any_grid_are_its_trials_each_once(
                 assert len(trials) == 1
             else:
                 watches = freq > 1 and trials[0].params.get("early_stopping")
-                assert watches or (run := repr(settings[0])) not in runs
-                runs.add("" if watches else run)
+                run = repr(settings[0])
+                assert watches or run not in runs
+                runs.add(run)
             if layout == "loop":
                 assert group.structure.module == trials[0].network.structure.module
     assert 0 <= plan.padding < 1
@@ -186,8 +185,9 @@ MERGERS: list[tuple[str, dict[str, list[Any]], int]] = [
 ]
 
 
-@pytest.mark.parametrize(("grid", "programs"), [case[1:] for case in MERGERS],
-                         ids=[case[0] for case in MERGERS])
+@pytest.mark.parametrize(
+    ("grid", "programs"), [case[1:] for case in MERGERS], ids=[case[0] for case in MERGERS]
+)
 def test_vmap_merges_what_differs_in_widths_and_batch_sizes(
     grid: dict[str, list[Any]], programs: int, data: Any, classifier: Any
 ) -> None:

@@ -153,7 +153,7 @@ def test_equals_a_plain_loop_with_keras_callbacks(
         bests.append(bool(metrics.improved))
         if metrics.stopped:
             break
-    assert 0 < sum(bests)
+    assert sum(bests) > 0
     if numbers["patience"] < 8:
         assert epoch < EPOCHS - 1, "the case never stops"
         assert not bests[-1]
