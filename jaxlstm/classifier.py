@@ -172,7 +172,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
         hyperparameters.check(fields)
         # Modules which differ in traced fields alone are equal.
         placeholders: dict[str, Any] = dict.fromkeys(names, 0.0)
-        batch_size = min(int(params["batch_size"]), len(x))  # more than all rows is all of them
+        # A batch of more than all rows is all of them.
+        batch_size = min(int(params["batch_size"]), len(labels))
         structure = Structure(module.clone(**placeholders), batch_size, names)
         try:
             hash(module)
@@ -189,9 +190,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         watches = hyperparameters.needs_validation(params)
         return Network(
             structure,
-            hyperparameters.trace(
-                params | {"batch_size": batch_size}, self._class_weights(labels, classes), fields
-            ),
+            hyperparameters.trace(params, self._class_weights(labels, classes), fields),
             int(params["epochs"]),
             holds_out=float(fraction) if watches else 0.0,
             keeps_best=bool(params["restore_best_weights"]),

@@ -189,10 +189,14 @@ class Prepared:
         return Problem(trials, self._row_lists, self._datasets)
 
     def _network(self, cell: int, number: int, variant: int, known: dict[Any, Network]) -> Network:
-        """A cell's network for one split; splits differ where class weights are balanced."""
+        """A cell's network for one split.
+
+        Splits differ where class weights are balanced, or a batch would be more than all rows.
+        """
         classifier = classifier_of(self.estimators[cell])
         x = self._datasets[variant].x
-        key = x.shape[1:], number if classifier.class_weight is not None else None
+        is_own = classifier.class_weight is not None or not self._fits_all(classifier.batch_size)
+        key = x.shape[1:], number if is_own else None
         if key not in known:
             try:
                 known[key] = classifier._network(
@@ -202,6 +206,11 @@ class Prepared:
                 kind = TypeError if isinstance(error, TypeError) else ValueError
                 raise kind(f"{error} (in the cell {self.candidates[cell]})") from error
         return known[key]
+
+    def _fits_all(self, batch_size: Any) -> bool:
+        """Whether a batch of this size fits into the training rows of every split."""
+        least = min(len(fold.train) for fold in self.folds)
+        return not isinstance(batch_size, Integral) or batch_size <= least
 
     def _rows(self, number: int, fraction: float, seed: int) -> int:
         """Which row lists a trial uses: the split's, or with training rows held out of it."""

@@ -192,9 +192,7 @@ def test_epochs_equal_a_plain_loop(
     structure = Structure(MLP(3, (6,), "tanh"), micro)
     h = hyperparameters(learning_rate=0.05, **numbers)
     state = start(structure, h, data)
-    wanted, history = reference(
-        state, numbers, data, lambda time: rates(numbers, time), epochs=3
-    )
+    wanted, history = reference(state, numbers, data, lambda time: rates(numbers, time), epochs=3)
     for epoch in range(3):
         state, metrics = train_epoch(structure, state, h, data, ROWS)
         for name, value in history[epoch].items():
@@ -208,9 +206,7 @@ def test_epochs_equal_a_plain_loop(
 def test_without_validation_everything_else_is_the_same(hyperparameters: Any) -> None:
     data = make_data(3, 2, dtype=np.float64)
     structure = Structure(MLP(3, (6,), "tanh"), 3)
-    h = hyperparameters(
-        learning_rate=0.05, batch_size=5, monitor="loss", plateau_monitor="loss"
-    )
+    h = hyperparameters(learning_rate=0.05, batch_size=5, monitor="loss", plateau_monitor="loss")
     state = start(structure, h, data)
     watched, told = train_epoch(structure, state, h, data, ROWS)
     unwatched, silent = train_epoch(structure, state, h, data, ROWS, validate=False)

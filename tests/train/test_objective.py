@@ -77,7 +77,9 @@ def test_label_smoothing_is_keras(smoothing: float) -> None:
 
 def test_no_smoothing_leaves_an_infinite_logit_alone() -> None:
     logits = jnp.array([[2.0, -jnp.inf, 1.0]])
-    assert_allclose(objective.cross_entropy(logits, jnp.array([0])), np.log1p(np.exp(-1)), rtol=1e-6)
+    assert_allclose(
+        objective.cross_entropy(logits, jnp.array([0])), np.log1p(np.exp(-1)), rtol=1e-6
+    )
     assert objective.cross_entropy(logits, jnp.array([0]), 0.1) == np.inf
 
 

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from trials import (
-    N,
     PERMUTATION,
     ROWS,
     TRAIN,
     VALIDATION,
     WEIGHTS,
+    N,
     assert_close,
     assert_same,
     evaluate,
@@ -70,12 +70,16 @@ def test_dropout_draws_anew_at_every_step(hyperparameters: Any) -> None:
         optimizer="sgd", learning_rate=0.5, fields={"dropout": 0, "dense_dropout": 0}
     )
     other, _ = train_epoch(structure, start(structure, none, data), none, data, ROWS)
-    assert not np.allclose(other.weights.params["logits"]["kernel"], wanted["logits"]["kernel"], atol=1e-3)
+    assert not np.allclose(
+        other.weights.params["logits"]["kernel"], wanted["logits"]["kernel"], atol=1e-3
+    )
 
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(("size", "micro"), [(1, 1), (4, 4), (5, 2), (40, 3)])
-def test_every_training_row_is_visited_once_an_epoch(size: int, micro: int, hyperparameters: Any) -> None:
+def test_every_training_row_is_visited_once_an_epoch(
+    size: int, micro: int, hyperparameters: Any
+) -> None:
     """Row j of the kernel meets row j of the data alone, as the data is one-hot.
 
     The rate is so low that all gradients are those of the first step: p - y over the rows of the
