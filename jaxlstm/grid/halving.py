@@ -408,9 +408,7 @@ def _kept(
     if found is None:
         return {}
     states, meta = found
-    runs = {
-        int(index): LaneRun.from_meta(meta[index], places, states[index]) for index in states
-    }
+    runs = {int(index): LaneRun.from_meta(meta[index], places, states[index]) for index in states}
     return {index: dataclasses.replace(run, read=0) for index, run in runs.items()}
 
 

@@ -196,7 +196,7 @@ def human_bytes(count: int) -> str:
 
 def human_seconds(seconds: float) -> str:
     """100 -> "1 min 40 s"."""
-    if seconds < 60:
+    if seconds < 59.5:
         return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:

@@ -250,7 +250,7 @@ def _train_rows(
         batch, part = index // parts, index % parts
         first = batch * h.batch_size
         start = first + part * size
-        end = jnp.minimum(first + h.batch_size, rows.n_train)
+        end = first + jnp.minimum(h.batch_size, rows.n_train - first)
         row, valid = _take(order, rows.n_train, start, end, size)
         x, labels = data.x[row], data.y[row]
         batch_rows = (end - first).astype(dtype)

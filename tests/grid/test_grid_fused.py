@@ -7,13 +7,11 @@ from typing import Any
 
 import jax
 import numpy as np
-import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.model_selection import KFold
 
 from jaxlstm import GridSearch, LSTMClassifier
-from jaxlstm.grid.lanes import Devices, Lanes
 from jaxlstm.grid.prepare import Prepared
 from jaxlstm.nn import padding
 

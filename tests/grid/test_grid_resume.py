@@ -319,7 +319,9 @@ def test_another_search_is_refused_in_one_sentence(
     _fit_is_refused(changed, data, "the settings and the splits differ")
     with monkeypatch.context() as patch:
         patch.setattr(searching, "code_version", lambda: "jaxlstm 0.0.1, jax 0.1")
-        _fit_is_refused(clone(search), data, r"the code differs \(code: jaxlstm .* there, jaxlstm 0")
+        _fit_is_refused(
+            clone(search), data, r"the code differs \(code: jaxlstm .* there, jaxlstm 0"
+        )
     with Store(tmp_path / "s", json.loads((tmp_path / "s/search.json").read_text())["fingerprint"]):
         _fit_is_refused(clone(search), data, "in use by another search that is running")
     assert trained == []
@@ -351,7 +353,9 @@ def test_a_bad_folder_is_said_before_anything_is_trained(
     usage = shutil.disk_usage(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=20_000))
-        _fit_is_refused(search, data, "too little space: the search may need .* 20.0 kB are", OSError)
+        _fit_is_refused(
+            search, data, "too little space: the search may need .* 20.0 kB are", OSError
+        )
     _fit_is_refused(
         search.set_params(checkpoint_every=-1), data, "every must be seconds, 0 or more, got -1"
     )
