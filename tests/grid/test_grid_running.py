@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,7 @@ def test_the_last_lanes_move_into_a_smaller_program(
     sizes = sorted(set(epochs.slots), reverse=True)
     assert sizes[0] == 21
     assert len(sizes) > 2
-    assert all(narrow <= -(-wide // 2) for wide, narrow in zip(sizes, sizes[1:], strict=False))
+    assert all(narrow <= -(-wide // 2) for wide, narrow in pairwise(sizes))
     assert epochs.slots == sorted(epochs.slots, reverse=True)
     assert (Counter(programs.compilations) - before)["train"] <= len(sizes)
     assert_same(vmap, search(double, small, ENDING, layout="loop"), **TIGHT)
