@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import signal
@@ -15,7 +16,6 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.base import clone
 from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import KFold
 
@@ -125,7 +125,7 @@ def test_the_last_lanes_move_into_a_smaller_program(
     sizes = sorted(set(epochs.slots), reverse=True)
     assert sizes[0] == 21
     assert len(sizes) > 2
-    assert all(narrow <= -(-wide // 2) for wide, narrow in zip(sizes, sizes[1:], strict=False))
+    assert all(narrow <= -(-wide // 2) for wide, narrow in itertools.pairwise(sizes))
     assert epochs.slots == sorted(epochs.slots, reverse=True)
     assert (Counter(programs.compilations) - before)["train"] <= len(sizes)
     assert_same(vmap, search(double, small, ENDING, layout="loop"), **TIGHT)
