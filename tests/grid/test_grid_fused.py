@@ -180,19 +180,19 @@ def test_fused_equals_alone_bit_for_bit(sizes: Any, data: Any, run: Any) -> None
 
 
 def test_lanes_side_by_side_in_float32(data: Any, run: Any) -> None:
-    """Rounding alone: what it comes to after 15 steps of Adam, which divides by small numbers."""
+    """Rounding alone, of some 15 steps of optimizers that divide by small numbers."""
     grid = FACTORS | THINNED
     side, one = (run(data, grid, layout=layout) for layout in ("vmap", "loop"))
     columns = ["train_loss", "val_loss", "learning_rate"]
-    # Measured: 2e-6 at most.
+    # Measured: 2e-7, and 5e-7 of the weights; another CPU may fuse otherwise.
     pd.testing.assert_frame_equal(
-        side.search.curves_[columns], one.search.curves_[columns], rtol=1e-4, atol=1e-6
+        side.search.curves_[columns], one.search.curves_[columns], rtol=2e-5, atol=1e-6
     )
     for trial, lane in side.lanes.items():
         for ours, theirs in zip(
             jax.tree.leaves(lane.params_), jax.tree.leaves(one.lanes[trial].params_), strict=True
         ):
-            np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=2e-4)
+            np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=2e-5)
 
 
 MORE: list[dict[str, list[Any]]] = [
