@@ -119,6 +119,8 @@ class _ChunkRun:
     def train(self) -> None:
         """Trains all lanes, or stops early where the run is to stop."""
         slots = self.group.slots
+        if not self.waiting:
+            self._drop_saves()  # of a process that died before it could
         while self.waiting:
             try:
                 self._train(slots)
