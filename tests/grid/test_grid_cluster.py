@@ -351,6 +351,12 @@ def check(alone, found, folder):
 
 def main():
     backend, folder = sys.argv[1:]
+    if backend == "ray":
+        try:
+            import ray
+            from ray.util.joblib import register_ray
+        except (ImportError, OSError):  # OSError: built for another Python
+            sys.exit(77)
     alone = fit(None)
     if backend == "dask":
         from distributed import Client, LocalCluster
@@ -359,11 +365,6 @@ def main():
                 check(alone, fit(None), None)
                 check(alone, fit(folder), folder)
     else:
-        try:
-            import ray
-            from ray.util.joblib import register_ray
-        except (ImportError, OSError):
-            sys.exit(77)
         ray.init(num_cpus=2, include_dashboard=False)
         register_ray()
         with joblib.parallel_config(backend="ray"):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
 PROGRAM = """
 import json, sys, warnings
@@ -111,6 +112,7 @@ def start(folder: Path, *args: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow  # one of the processes finds no compiled program in the cache
 def test_two_processes(tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
