@@ -14,11 +14,12 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state
 
 from jaxlstm.grid import programs
+from jaxlstm.grid.base import LaneSearch, Session
 from jaxlstm.grid.groups import Lane
 from jaxlstm.grid.outcome import INTERRUPTED, LaneRun, Outcome
 from jaxlstm.grid.prepare import Prepared
 from jaxlstm.grid.rungs import Bracket, best, hyperband, successive_halving
-from jaxlstm.grid.search import LaneSearch, _Session, drawn
+from jaxlstm.grid.search import drawn
 from jaxlstm.grid.space import Problem, Trial
 from jaxlstm.grid.store import Store
 
@@ -272,7 +273,7 @@ class HalvingSearch(LaneSearch):
         first, last = bracket.rungs[0], bracket.rungs[-1]
         return self._rung(prepared, candidates, first.epochs, last.epochs)
 
-    def _try(self, session: _Session) -> None:
+    def _try(self, session: Session) -> None:
         self.max_resources_ = self._most(session.prepared)
         self._ends: list[int] = []  # rows of `cv_results_` that the best may come from
         found = []
@@ -302,7 +303,7 @@ class HalvingSearch(LaneSearch):
             setattr(self, name, values if self.brackets == "hyperband" else values[0])
 
     def _train(
-        self, session: _Session, bracket: Bracket, candidates: Candidates
+        self, session: Session, bracket: Bracket, candidates: Candidates
     ) -> Iterator[tuple[int, int]]:
         """Trains one bracket; gives candidates and epochs of each iteration as it ends."""
         prepared, last = session.prepared, bracket.rungs[-1]
@@ -346,7 +347,7 @@ class HalvingSearch(LaneSearch):
 
 
 def _go_on(
-    session: _Session, problem: Problem, before: list[Outcome], keep_runs: bool
+    session: Session, problem: Problem, before: list[Outcome], keep_runs: bool
 ) -> list[Outcome]:
     """Trains trials on from what the iteration before left of each; from the beginning without."""
     done: dict[int, Outcome] = {}

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_random_state
 
-from jaxlstm.grid.search import LaneSearch, _Session
+from jaxlstm.grid.base import LaneSearch, Session
 from jaxlstm.train.hyperparameters import NUMBERS, check_number
 
 
@@ -215,7 +215,7 @@ class OptunaSearch(LaneSearch):
             study.add_trials(self.study.get_trials())
         return self._ask(study, min(self.batch, self.n_trials), [])
 
-    def _try(self, session: _Session) -> None:
+    def _try(self, session: Session) -> None:
         optuna = _optuna()
         study = self.study if self.study is not None else self._new_study(self._own_sampler())
         self.study_ = study

@@ -35,7 +35,7 @@ MEMORY_SHARE = 0.8
 MOST_LANES = {"cpu": 32, "gpu": 1024, "tpu": 1024}
 
 # Seconds of estimated work from which on it is worth compiling both layouts and timing them.
-WORTH_TIMING = 120.0
+WORTH_TIMING = 1800.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -282,7 +282,7 @@ def make_plan(
     *,
     layout: str = "auto",
     n_jobs: int | None = None,
-    measure: bool = True,
+    measure: bool | None = True,
     memory_limit: int | None = None,
     validation_freq: int = 1,
 ) -> Plan:
@@ -295,6 +295,7 @@ def make_plan(
       n_jobs: CPU cores to use with "loop"; all by default.
       measure: whether to compile the programs now, read their memory and time a few micro-batches;
         a run needs the programs anyway. With "vmap" it also caps the lanes of a program by memory.
+        None: with "vmap" alone.
       memory_limit: bytes that a program with its data may take on one device; 80 % of what it has
         free by default.
       validation_freq: see `jaxlstm.grid.run.execute`.
@@ -312,7 +313,7 @@ def make_plan(
     if jax.process_count() > 1:
         return make.plan("vmap", measure)
     usual = default_layout(devices[0].platform)
-    if not make.is_long(usual):
+    if measure is False or not make.is_long(usual):
         return make.plan(usual, measure)
     plans = [make.plan(one, measure=True) for one in (usual, *{*programs.LAYOUTS} - {usual})]
     return min(plans, key=lambda plan: plan.seconds or 0.0)
@@ -343,7 +344,9 @@ class _Planner:
         arithmetic = sum(lane_cost(self.problem, lane) for lane in self.lanes) * 6 * steps
         return arithmetic / speed > WORTH_TIMING
 
-    def plan(self, layout: str, measure: bool) -> Plan:
+    def plan(self, layout: str, measure: bool | None) -> Plan:
+        if measure is None:
+            measure = layout == "vmap"
         problem = self.problem
         mesh = programs.lanes_mesh(self.devices) if layout == "vmap" else None
         sharings = group(problem, self.lanes, layout, self.platform)

@@ -250,7 +250,7 @@ def test_what_came_back_is_not_done_again(
     with joblib.parallel_config(backend="dask"):
         begun = search(classifier, scoring=first, checkpoint_dir=folder)
         # The search is the same, though its scorer is another object.
-        monkeypatch.setattr("jaxlstm.grid.search.digest", lambda *parts: "the same")
+        monkeypatch.setattr("jaxlstm.grid.base.digest", lambda *parts: "the same")
         with monkeypatch.context() as patch:
             patch.setattr(Store, "add", add)
             with pytest.warns(RuntimeWarning, match="Interrupted"):

@@ -97,6 +97,7 @@ BAD = [
     ("batch_size", "32", TypeError, "an integer of at least 1"),
     ("dropout", 1.0, ValueError, "a number in [0, 1)"),
     ("dense_dropout", -0.2, ValueError, "a number in [0, 1)"),
+    ("recurrent_dropout", 1.5, ValueError, "a number in [0, 1)"),
     ("nesterov", 1, TypeError, "True or False"),
     ("nesterov", "yes", TypeError, "True or False"),
     *((name, "no", TypeError, "True or False") for name in FLAGS[1:]),
