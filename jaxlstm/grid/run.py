@@ -380,17 +380,20 @@ def execute(
 
     workers = max(1, min(plan.workers, len(plan.chunks)))
     pool = ThreadPoolExecutor(workers)
-    futures = [pool.submit(work) for _ in range(workers)]
+    futures: list[Any] = []
     waits = True
     try:
+        for _ in range(workers):
+            futures.append(pool.submit(work))
         for future in futures:
             future.add_done_callback(lambda done: queue.stop() if done.exception() else None)
         for future in futures:
             future.result()
     except KeyboardInterrupt:
         # The workers leave after the epoch they are in; a second Ctrl-C does not wait for them.
-        queue.stop()
         waits = False
+        queue.stop()
+        pool.shutdown(wait=True)
         for future in futures:
             future.result()
     except BaseException:
