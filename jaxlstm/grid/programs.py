@@ -186,15 +186,14 @@ def train_program(structure: Structure, layout: str, args: Any, mesh: Mesh | Non
         return jax.vmap(train)(states, hp, active, validate, rows)
 
     lanes, whole = PartitionSpec("lanes"), PartitionSpec()
+    specs = (lanes, lanes, whole, whole, lanes, lanes, lanes)
     sharded = jax.shard_map(
-        train_lanes,
-        mesh=mesh,
-        in_specs=(lanes, lanes, whole, whole, lanes, lanes, lanes),
-        out_specs=lanes,
-        check_vma=False,
+        train_lanes, mesh=mesh, in_specs=specs, out_specs=lanes, check_vma=False
     )
+    # Said once more: a number that the program does not look at would be taken as replicated.
+    shardings = tuple(NamedSharding(mesh, spec) for spec in specs)
     key = (structure, layout, tuple(mesh.devices.flat))
-    return _compiled("train", key, sharded, args, donate_argnums=0)
+    return _compiled("train", key, sharded, args, donate_argnums=0, in_shardings=shardings)
 
 
 def _put(tree: Any, sharding: NamedSharding) -> Any:

@@ -18,7 +18,7 @@ assert len(jax.local_devices()) == 3
 rng = np.random.default_rng(7)
 X, y = rng.normal(size=(26, 5, 2)), np.arange(26) % 3
 grid = {"dropout": [0.0, 0.1, 0.2, 0.3, 0.4], "epochs": [2]}
-classifier = LSTMClassifier(units=4, batch_size=8, learning_rate=0.02)
+classifier = LSTMClassifier(units=4, batch_size=8, learning_rate=0.02, optimizer="sgd")
 
 shards, idle = set(), []
 plain = Lanes.train_epoch

@@ -238,7 +238,7 @@ def test_every_save_is_one_to_go_on_from(
         if not break_off(monkeypatch, search, data, count):
             break
         assert_same_tables(tables(clone(search).fit(*data)), expected)
-    assert count >= 8
+    assert count >= 6
 
 
 def test_layout_workers_and_verbosity_may_change(
