@@ -150,7 +150,7 @@ def count_fits(factors: dict[str, Sequence[Any]]) -> int:
 
 
 @pytest.mark.parametrize("sizes", SIZES)
-@pytest.mark.parametrize("layout", ["loop", "vmap"])
+@pytest.mark.parametrize("layout", [pytest.param("loop", marks=SLOW), "vmap"])
 def test_fused_equals_alone_in_float64(
     layout: str, sizes: Any, double: Any, run: Any, x64: None
 ) -> None:

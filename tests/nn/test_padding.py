@@ -125,8 +125,13 @@ def train(module: nn.Module, params: Any, x: Any, y: Any) -> Any:
     return jax.tree.map(as_params, lanes), losses
 
 
+# One of each kind in the ordinary run.
+USUAL = ("1 layer, sigmoid", "concat, relu", "MLP, selu", "CNN")
+TRAINED = [case if case in USUAL else pytest.param(case, marks=pytest.mark.slow) for case in CASES]
+
+
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", TRAINED)
 def test_padded_training_is_exact(case: str) -> None:
     """Every optimizer's steps in float64, dropout and L2 on."""
     module, widths, shape = CASES[case]
