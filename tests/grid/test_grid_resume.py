@@ -20,9 +20,9 @@ from sklearn.base import clone
 from sklearn.model_selection import KFold
 
 from jaxlstm import GridSearch, LSTMClassifier
+from jaxlstm.grid import base as searching
 from jaxlstm.grid import plan as planning
 from jaxlstm.grid import saves
-from jaxlstm.grid import base as searching
 from jaxlstm.grid.outcome import LaneRun
 from jaxlstm.grid.scoring import Scoring
 from jaxlstm.grid.store import Store
