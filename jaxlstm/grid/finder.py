@@ -166,7 +166,7 @@ def _table(curves: pd.DataFrame, rates: list[float], epochs: int) -> pd.DataFram
     every = pd.MultiIndex.from_product([range(len(rates)), range(1, epochs + 1)])
     table = curves.set_index(["cell", "epoch"])[columns].reindex(every)
     # What comes after a loss that is not finite means nothing, its accuracy included.
-    is_finite = np.isfinite(table[["train_loss", "val_loss"]]).all(axis=1)
+    is_finite = pd.Series(np.isfinite(table[["train_loss", "val_loss"]]).all(axis=1), table.index)
     alive = is_finite.groupby(level=0).cummin()
     table[~alive] = np.nan
     places, numbers = zip(*every, strict=True)
