@@ -52,7 +52,7 @@ def main() -> None:
 
 def build(config: Config) -> tuple[GridSearch, SequenceData, SequenceData]:
     """Returns the search, and the train and test data."""
-    train, test = load_digits().split(config.test_size, config.seed)
+    train, test = load_digits().split(config.test_size, seed=config.seed)
     grid = [
         {
             "units": [(width, width // 2)],

@@ -150,7 +150,7 @@ class Search:
         if not 0 <= self.test_size < 1:
             raise ValueError(f"--test-size must be in [0, 1), got {self.test_size}.")
         data = load_arrays(self.data, label=self.label)
-        train, test = data.split(self.test_size, self.seed) if self.test_size else (data, None)
+        train, test = data.split(self.test_size, seed=self.seed) if self.test_size else (data, None)
         classifier = LSTMClassifier()
         classifier.set_params(**{name: values[0] for name, values in fixed.items()})
         search = GridSearch(
