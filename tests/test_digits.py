@@ -117,7 +117,7 @@ def test_run_leaves_everything(run: Path) -> None:
 
 
 def test_model_predicts_what_the_table_says(run: Path) -> None:
-    _, test = load_digits().split(0.2, 5)
+    _, test = load_digits().split(0.2, seed=5)
     predictions = pd.read_csv(run / "predictions.csv")
     model = joblib.load(run / "checkpoints" / "best_estimator.joblib")
     probabilities = model.predict_proba(test.x)
