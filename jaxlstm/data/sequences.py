@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -74,7 +74,7 @@ class SequenceData:
 
     def take(self, rows: np.ndarray) -> SequenceData:
         """Returns these rows."""
-        parts = {
+        parts: dict[str, Any] = {
             field: None if (array := getattr(self, field)) is None else array[rows]
             for field in ("x", "y", "groups", "lengths")
         }
