@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import io
@@ -107,7 +108,7 @@ def read_wisdm(
 
 def _texts(path: Path, device: str, sensor: str) -> Iterator[bytes]:
     """Contents of the raw files that are meant."""
-    if path.is_file() and not (zipfile.is_zipfile(path) or _is_tar(path)):
+    if path.is_file() and not _is_archive(path):
         yield read_gzip(path, MEMBER_BYTES)
         return
     single = re.compile(r"wisdm.*raw\.txt(\.gz)?", re.IGNORECASE)
@@ -170,13 +171,14 @@ def _unzipped(path: Path, name: PurePosixPath, content: bytes) -> bytes:
     return text
 
 
-def _is_tar(path: Path) -> bool:
-    try:
-        with gzip.open(path) as stream:
-            head = stream.read(512)
-    except (OSError, EOFError, zlib.error):  # damaged, or not a gzip file
-        with path.open("rb") as file:
-            head = file.read(512)
+def _is_archive(path: Path) -> bool:
+    """Whether a file holds files, and is not a text, plain or gzipped."""
+    with path.open("rb") as file:
+        head = file.read(512)
+    if head.startswith((b"PK", b"BZh", b"\xfd7zXZ")):
+        return True
+    with contextlib.suppress(OSError, EOFError, zlib.error), gzip.open(path) as stream:
+        head = stream.read(512)
     return head[257:262] == b"ustar"
 
 
@@ -206,21 +208,19 @@ def _parse(block: bytes, dropped: Counter[str]) -> tuple[np.ndarray, ...]:
     columns = [clean[name].to_numpy() for name in COLUMNS if name != "activity"]
     columns.insert(1, codes[clean["activity"].cat.codes])
     named = columns[1] >= 0
-    right = named & np.isfinite(columns[3:]).all(0)  # too many digits for float32
     dropped["unknown activity"] += int((~named).sum())
-    dropped["not finite"] += int((named & ~right).sum())
     rows, lines = [], []
     for line in np.flatnonzero(odd).tolist():
         row = _row(text[begins[line] : ends[line]], dropped)
         if row:
             rows.append(row)
             lines.append(line)
-    if not rows and right.all():
+    if not rows and named.all():
         return tuple(columns)
     more = list(zip(*rows, strict=True)) if rows else [()] * len(COLUMNS)
-    order = np.argsort(np.concatenate([places[right], np.array(lines, np.int64)]))
+    order = np.argsort(np.concatenate([places[named], np.array(lines, np.int64)]))
     return tuple(
-        np.concatenate([column[right], np.array(values, column.dtype)])[order]
+        np.concatenate([column[named], np.array(values, column.dtype)])[order]
         for column, values in zip(columns, more, strict=True)
     )
 
@@ -228,8 +228,8 @@ def _parse(block: bytes, dropped: Counter[str]) -> tuple[np.ndarray, ...]:
 def _odd_lines(text: bytes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Where the filled lines begin and end, and which do not look like a clean row.
 
-    A clean row has six fields, none empty, letters alone in the second and digits, signs and points
-    alone in the others.
+    A clean row has six fields, none empty or too long for a float32, letters alone in the second and
+    digits, signs and points alone in the others.
     """
     characters = np.frombuffer(text, np.uint8)
     separators = np.flatnonzero((characters == ord(",")) | (characters == ord("\n")))
@@ -244,7 +244,7 @@ def _odd_lines(text: bytes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     if len(separators) < 6:
         fields = np.zeros_like(fields)
     widths = np.diff(separators[fields], axis=1, prepend=begins[:, None] - 1) - 1
-    odd |= (widths < 1).any(1) | (weight != widths[:, 1])
+    odd |= (widths < 1).any(1) | (widths > 38).any(1) | (weight != widths[:, 1])
     filled = ends > begins
     return begins[filled], ends[filled], odd[filled]
 
@@ -260,21 +260,23 @@ def _without(text: bytes, begins: np.ndarray, ends: np.ndarray, odd: np.ndarray)
 
 
 def _read(text: bytes, rows: int) -> pd.DataFrame:
+    integers = ["user", "timestamp"]
     table = pd.read_csv(
         io.BytesIO(text),
         header=None,
         names=list(COLUMNS),
-        dtype={
-            **{"user": np.int64, "activity": "category", "timestamp": np.int64},
-            **dict.fromkeys("xyz", np.float32),
-        },
+        dtype={"activity": "category", **dict.fromkeys("xyz", np.float32)},
         na_filter=False,
         quoting=csv.QUOTE_NONE,
+        low_memory=False,
         engine="c",
     )
     if len(table) != rows:
         raise ValueError(f"{rows} lines became {len(table)} rows")
-    return table
+    # Asked for integers, pandas would take 3.0 and round a whole column on the way.
+    if rows and not (table.dtypes[integers] == np.int64).all():
+        raise ValueError("a user or a timestamp is not an integer")
+    return table.astype(dict.fromkeys(integers, np.int64))
 
 
 def _row(line: bytes, dropped: Counter[str]) -> tuple[int, int, int, float, float, float] | None:
