@@ -40,9 +40,16 @@ _BLOCK = 1 << 23
 _INNER = "wisdm-dataset.zip"
 _BROKEN = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 _SEPARATORS = bytes.maketrans(b";\r", b"\n\n")
-# Weight of a byte in a line: 0 in a number, 1 in a name, more than a name is long elsewhere.
+# Weight of a byte in a line: 0 in a number, 1 in a name, 2 where it may be in either, more than a
+# name is long elsewhere.
 _WEIGHTS = bytes(
-    0 if char in b"0123456789.+-,\n" else 1 if char < 128 and chr(char).isalpha() else 200
+    0
+    if char in b"0123456789.+-,\n"
+    else 2
+    if char in b"eE"
+    else 1
+    if char < 128 and chr(char).isalpha()
+    else 200
     for char in range(256)
 )
 _LARGEST = float(np.finfo(np.float32).max)
@@ -50,7 +57,8 @@ _INTEGER = re.compile(r"[+-]?[0-9]{1,30}")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
 _CLEAN = re.compile(
-    rb"^[+-]?[0-9]{1,18},[A-Za-z]+,[+-]?[0-9]{1,18}(?:,[+-]?[0-9]+(?:\.[0-9]*)?){3}$", re.MULTILINE
+    rb"^[+-]?[0-9]{1,18},[A-Za-z]+,[+-]?[0-9]{1,18}(?:,[+-]?[0-9]+(?:\.[0-9]*)?(?:[eE]-[0-9]+)?){3}$",
+    re.MULTILINE,
 )
 
 
@@ -62,8 +70,8 @@ def read_wisdm(
 ) -> tuple[pd.DataFrame, dict[str, int]]:
     """Reads WISDM's raw text row by row, in the order of the file.
 
-    A record is ``user,activity,timestamp,x,y,z``, ended by a semicolon, a line's end or both; one
-    more comma before the end is overlooked, and so are empty lines.
+    A record is ``user,activity,timestamp,x,y,z``, ended by a semicolon, a line's end or both. Empty
+    fields after the sixth are overlooked, and so are empty lines.
 
     Args:
       path: the raw text, plain or gzipped; an archive or a folder of release 1.1 or 2019.
@@ -88,7 +96,7 @@ def read_wisdm(
     parts = [
         _parse(block, dropped)
         for content in _texts(path, device, sensor)
-        for block in _blocks(content)
+        for block in _blocks(content.translate(_SEPARATORS))
     ]
     columns = {
         name: np.concatenate([part[place] for part in parts])
@@ -193,15 +201,14 @@ def _blocks(content: bytes) -> Iterator[bytes]:
 
 def _parse(block: bytes, dropped: Counter[str]) -> tuple[np.ndarray, ...]:
     """Columns of a block's rows in its order: the clean lines at once, the odd ones one by one."""
-    text = block.translate(_SEPARATORS)
-    if not text.endswith(b"\n"):
-        text += b"\n"
+    # An empty field after the last one says nothing.
+    text = (block if block.endswith(b"\n") else block + b"\n").replace(b",\n", b"\n")
     begins, ends, odd = _odd_lines(text)
     try:
         clean = _read(_without(text, begins, ends, odd), int((~odd).sum()))
     except (ValueError, OverflowError):  # a number such as 1.2.3
         known = np.array([match.start() for match in _CLEAN.finditer(text)], np.int64)
-        odd = ~np.isin(begins, known)
+        odd |= ~np.isin(begins, known)
         clean = _read(_without(text, begins, ends, odd), int((~odd).sum()))
     places = np.flatnonzero(~odd)
     codes = np.array([*map(_code, clean["activity"].cat.categories), -1], np.int8)
@@ -236,7 +243,12 @@ def _odd_lines(text: bytes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     line_ends = np.flatnonzero(characters[separators] == ord("\n"))
     ends = separators[line_ends]
     begins = np.concatenate([[0], ends[:-1] + 1])
-    weights = np.frombuffer(text.translate(_WEIGHTS), np.uint8)
+    weights = np.array(np.frombuffer(text.translate(_WEIGHTS), np.uint8))
+    either = np.flatnonzero(weights == 2)
+    # As in 4.1E-4; of positive exponents some are too large for a float32.
+    exponent = (weights[either - 1] == 0) & (characters[either - 1] != ord(","))
+    exponent &= characters[either + 1] == ord("-")
+    weights[either] = ~exponent
     weight = np.add.reduceat(weights, begins, dtype=np.int64)
     commas = np.diff(line_ends, prepend=-1) - 1
     odd = commas != 5
@@ -288,7 +300,7 @@ def _row(line: bytes, dropped: Counter[str]) -> tuple[int, int, int, float, floa
         return None
     if fields == [""]:
         return None
-    if len(fields) == 7 and not fields[6]:
+    while len(fields) > 6 and not fields[-1]:
         fields.pop()
     if len(fields) > 6:
         reason = "more than six fields"

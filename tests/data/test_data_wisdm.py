@@ -47,8 +47,8 @@ def row_of(record: bytes) -> Row | str | None:
         return "not UTF-8"
     if fields == [""]:
         return None
-    if len(fields) == 7 and fields[6] == "":
-        fields = fields[:6]
+    while len(fields) > 6 and fields[-1] == "":
+        fields = fields[:-1]
     if len(fields) > 6:
         return "more than six fields"
     if len(fields) < 6 or "" in fields:
@@ -105,7 +105,8 @@ def agree(path: Path, content: bytes) -> None:
 
 
 ODD = [
-    "3,Walking,10,1,2,;", "3,Walking,10,1,2,3,;", "3,Walking,10,1,2,3,,;", "3,Walking,10,1,2",
+    "3,Walking,10,1,2,;", "3,Walking,10,1,2,3,;", "3,Walking,10,1,2,3,,;", "3,Walking,10,1,2,,;", "3,E,10,1E-4,.5e-3,-2.e-1", "3,G,10,1,2,3e-",
+    "3,Walking,10,1e-99,2,3", "e-,E,10,1,2,3", "3,3e-,10,1,2,3", "3,Teeth,1e-1,1,2,3", "e", "3,e-e,1,1,1,1", "3,Walking,10,1,2",
     "", " ", ";", ",,,,,", "3,Walking,10,nan,2,3", "3,Walking,10,1,-inf,3", "3,Walking,10,1,2,1e39",
     "3,Walking,10,1,2,1" + "0" * 60, "3,Crawling,10,1,2,3", "3,Walking2,10,1,2,3", "3,Walk ing,1,1,2,3",
     "3,Wal1ing,10,x,2,3", "3,Walking,10,1.2.3,2,3", "3,Walking,10,-,2,3", "3,Walking,10,.,2,3",
@@ -147,7 +148,7 @@ def contents(draw: Any) -> bytes:
     return bytes(damaged)
 
 
-@settings(max_examples=600)
+@settings(max_examples=250)
 @given(content=contents(), block=st.sampled_from([1, 100, 1 << 23]))
 def test_rows_equal_the_reference(content: bytes, block: int, tmp_path_factory: Any) -> None:
     path = tmp_path_factory.getbasetemp() / "fuzzed_wisdm.txt"
