@@ -246,7 +246,7 @@ def _odd_lines(text: bytes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     weights = np.array(np.frombuffer(text.translate(_WEIGHTS), np.uint8))
     either = np.flatnonzero(weights == 2)
     # As in 4.1E-4; of positive exponents some are too large for a float32.
-    exponent = (weights[either - 1] == 0) & (characters[either - 1] != ord(","))
+    exponent = (weights[either - 1] == 0) & (characters[either - 1] >= ord("0"))
     exponent &= characters[either + 1] == ord("-")
     weights[either] = ~exponent
     weight = np.add.reduceat(weights, begins, dtype=np.int64)
