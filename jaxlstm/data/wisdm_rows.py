@@ -236,7 +236,7 @@ def _odd_lines(text: bytes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Where the filled lines begin and end, and which do not look like a clean row.
 
     A clean row has six fields, none empty or too long for a float32, letters alone in the second and
-    digits, signs and points alone in the others.
+    digits, signs, negative exponents and three points at most in the others.
     """
     characters = np.frombuffer(text, np.uint8)
     separators = np.flatnonzero((characters == ord(",")) | (characters == ord("\n")))
