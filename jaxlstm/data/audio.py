@@ -21,7 +21,7 @@ def _check(name: str, value: Any, good: bool, allowed: str) -> None:
 
 
 def _whole(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and value > 0
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def _is_window(name: str) -> bool:
@@ -212,19 +212,11 @@ def _check_whole(content: bytes) -> None:
 
 
 def _librosa() -> Any:
-    with warnings.catch_warnings():
-        # librosa's audioread imports on Python 3.11 and 3.12 what 3.13 has no more.
-        warnings.filterwarnings(
-            "ignore", message="'(aifc|audioop|sunau)' is deprecated", category=DeprecationWarning
-        )
-        try:
-            import librosa
-            import librosa.feature
-        except ImportError as error:
-            raise ImportError(
-                'Audio features need librosa: pip install "jaxlstm[audio]".'
-            ) from error
-        _ = librosa.feature.mfcc  # it is imported when it is asked for
+    try:
+        import librosa
+        import librosa.feature
+    except ImportError as error:
+        raise ImportError('Audio features need librosa: pip install "jaxlstm[audio]".') from error
     return librosa
 
 

@@ -38,10 +38,10 @@ def content_hash(path: Path, wanted: Callable[[PurePosixPath], bool]) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     digest = hashlib.sha256()
-    for file in sorted(path.rglob("*")):
-        name = PurePosixPath(file.relative_to(path).as_posix())
-        if wanted(name) and file.is_file():
-            with file.open("rb") as stream:
+    for place in sorted(path.rglob("*")):
+        name = PurePosixPath(place.relative_to(path).as_posix())
+        if wanted(name) and place.is_file():
+            with place.open("rb") as stream:
                 content = hashlib.file_digest(stream, "sha256").digest()
             # A name has any length; its hash, like the content's, has one.
             digest.update(hashlib.sha256(os.fsencode(str(name))).digest() + content)
@@ -56,10 +56,8 @@ def load(folder: Path, key: str) -> dict[str, np.ndarray] | None:
       key: that they were stored under.
     """
     try:
-        with (
-            (folder / f"{key}.npz").open("rb") as file,
-            np.load(file, allow_pickle=False) as arrays,
-        ):
+        # The context closes the file, too, where it is no npz.
+        with (folder / f"{key}.npz").open("rb") as file, np.load(file) as arrays:
             # zipfile compares each array's checksum as it is read to its end.
             held = {name: arrays[name] for name in arrays.files}
     except Exception:  # a damaged file makes zipfile, zlib and numpy raise anything
@@ -84,7 +82,7 @@ def store(folder: Path, key: str, arrays: Mapping[str, np.ndarray]) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with temporary.open("xb") as file:
-            np.savez(file, key=np.array(key), **arrays)
+            np.savez(file, allow_pickle=False, **{"key": np.array(key), **arrays})
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, folder / f"{key}.npz")

@@ -87,7 +87,7 @@ def load_audio_folder(
         found.x[keep],
         y.astype(np.int32),
         tuple(str(name) for name in classes),
-        path.stem if not path.is_dir() else path.resolve().name,
+        path.resolve().name if path.is_dir() else path.stem.removesuffix(".tar"),
         str(path),
         groups=None if group is None else _groups([group(name) for name in names]),
         lengths=found.lengths[keep],
