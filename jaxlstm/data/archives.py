@@ -153,14 +153,24 @@ class _Header(tarfile.TarInfo):
     def frombuf(cls, buf: Any, encoding: str, errors: str) -> _Header:
         try:
             header = super().frombuf(buf, encoding, errors)
-        except (tarfile.EmptyHeaderError, tarfile.TruncatedHeaderError) as error:  # type: ignore[attr-defined]
-            raise tarfile.ReadError("it ends without the end mark of a tar") from error
         except tarfile.InvalidHeaderError as error:  # type: ignore[attr-defined]
             raise tarfile.ReadError(f"a header is wrong ({_said(error)})") from error
         most = _PIECE if header.type in _HEADER_TYPES else ARCHIVE_BYTES
         if not 0 <= header.size <= most:
             raise tarfile.ReadError(f"a header claims {header.size:,} bytes")
         return header
+
+
+class _Stream:
+    """A file in which nobody reads past the end: tarfile would, for as long as a header claims."""
+
+    def __init__(self, file: Any) -> None:
+        self.file = file
+
+    def read(self, size: int) -> bytes:
+        if not (piece := self.file.read(size)):
+            raise EOFError("it ends without the end mark of a tar")
+        return piece
 
 
 def _in_tar(
@@ -174,21 +184,20 @@ def _in_tar(
     with contextlib.ExitStack() as stack:
         with _damage(damage):
             packed = stack.enter_context(opener(path) if opener else path.open("rb"))
-            archive = stack.enter_context(
-                tarfile.open(fileobj=packed, mode="r|", tarinfo=_Header, errors="replace")
+            source: Any = _Stream(packed)
+            archive: Any = stack.enter_context(
+                tarfile.open(fileobj=source, mode="r|", tarinfo=_Header, errors="replace")
             )
         while True:
             with _damage(damage):
                 info = archive.next()
-            archive.members = []  # type: ignore[attr-defined]  # else it keeps every header
+            archive.members = []  # else it keeps every header
             if info is None:
                 break
             name = _checked(path, info.name)
             damage = f"{path} is not a whole zip or tar archive, after {name}"
             # A size in an extended header passes _Header by.
             _check_total(path, total := total + abs(info.size))
-            if opener is None and info.size > path.stat().st_size:
-                raise ValueError(f"{path} is cut off: {name} claims {info.size:,} bytes.")
             if not info.isreg() or not wanted(name):
                 continue
             _check_size(path, name, info.size, limit)

@@ -156,7 +156,7 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "empty"),
+        (b"", "ends without"),
         (b"just some text, longer than a header of a tar would be\n" * 20, "header is wrong"),
         (b"PK", "zip"),
         (b"\x1f\x8b", "ended before"),
@@ -216,7 +216,7 @@ def test_a_header_that_claims_gigabytes(claim: int, tmp_path: Path) -> None:
     info.size = claim
     path = tmp_path / "x.tar"
     path.write_bytes(info.tobuf(tarfile.GNU_FORMAT) + b"some bytes")
-    with pytest.raises(ValueError, match=rf"x\.tar .*{claim:,} bytes"):
+    with pytest.raises(ValueError, match=rf"x\.tar.* {claim:,} bytes"):
         list(members(path, everything))
     path.write_bytes(gzip.compress(path.read_bytes()))
     with pytest.raises(ValueError, match=rf"x\.tar.* {claim:,} bytes"):
@@ -323,10 +323,11 @@ def test_damage_is_a_value_error(tmp_path_factory: pytest.TempPathFactory, data:
     content = content[: data.draw(st.integers(0, len(content)) | st.just(len(content)))]
     path = tmp_path_factory.getbasetemp() / f"fuzzed-{name}"
     path.write_bytes(content)
+    said, found = "", FILES
     try:
         found = {str(name): content for name, content in members(path, everything)}
     except ValueError as error:
-        assert str(path) in str(error)
-    else:
-        if name not in ("plain.tar", "deflated.zip", "stored.zip"):  # these have a checksum of all
-            assert found == FILES
+        said = str(error)
+    assert not said or str(path) in said
+    if name.endswith((".gz", ".bz2", ".xz")):  # which have a checksum of the whole
+        assert found == FILES
