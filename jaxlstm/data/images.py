@@ -17,10 +17,8 @@ from jaxlstm.data.archives import members
 from jaxlstm.data.sequences import SequenceData
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
-SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
-    + (".ppm", ".pgm", ".pbm")
-)
+_ENDINGS = "jpg jpeg jpe jfif png bmp gif webp tif tiff ppm pgm pbm"
+SUFFIXES = frozenset("." + ending for ending in _ENDINGS.split())
 #: Larger images are refused: a file of a few kilobytes can unpack to gigabytes.
 PIXELS = 64 << 20
 
