@@ -15,7 +15,7 @@ from jaxlstm.data.download import data_folder, fetch
 from jaxlstm.data.idx import parse_idx, read_idx
 from jaxlstm.data.images import scaled
 from jaxlstm.data.sequences import SequenceData
-from jaxlstm.data.tfds import import_tfds, prepare
+from jaxlstm.data.tfds import examples, import_tfds, prepare
 
 URL = "https://biometrics.nist.gov/cs_links/EMNIST/gzip.zip"
 ARCHIVE = "gzip.zip"
@@ -34,7 +34,6 @@ CLASSES: Mapping[str, str] = {
     "mnist": _DIGITS,
 }
 PARTS = ("train", "test")
-_PIECE = 1024  # rows read at a time
 _MEMBER = 1 << 30  # bytes; the largest file of the archive is half of it unpacked
 
 #: How many rows each part has, and what returns the images and labels of some of them.
@@ -279,16 +278,12 @@ def _prepared(split: str, folder: Path) -> Data:
         fetch(ARCHIVE, URL, SHA256, folder=folder)
         prepare(builder, manual_dir=folder)
 
-    def take(source: Any, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def take(part: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         images = np.empty((len(rows), 28, 28), np.uint8)
         labels = np.empty(len(rows), np.int64)
-        for start in range(0, len(rows), _PIECE):
-            piece = source.__getitems__(rows[start : start + _PIECE].tolist())
-            images[start : start + _PIECE] = [example["image"][..., 0] for example in piece]
-            labels[start : start + _PIECE] = [example["label"] for example in piece]
+        for place, example in enumerate(examples(builder, part, rows)):
+            images[place], labels[place] = example["image"][..., 0], example["label"]
         return images, labels
 
-    sources = {part: builder.as_data_source(split=part) for part in PARTS}
-    return {
-        part: (len(source), functools.partial(take, source)) for part, source in sources.items()
-    }
+    splits = builder.info.splits
+    return {part: (splits[part].num_examples, functools.partial(take, part)) for part in PARTS}

@@ -75,7 +75,11 @@ def from_tfds(
     x, y = _keys(builder, name, x, y)
     parts = {}
     for part in list(builder.info.splits) if split is None else [split]:
-        features, labels = _read(builder, name, part, x, y)
+        decoders = import_tfds().decode.PartialDecoding({x: True, y: True})
+        pairs = [(row[x], row[y]) for row in examples(builder, part, decoders=decoders)]
+        if not pairs:
+            raise ValueError(f"{name}, split {part!r}, has no examples.")
+        features, labels = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
         image = type(builder.info.features[x]).__name__ == "Image"
         place = f"{name}, feature {x!r}"
         lengths = None
@@ -213,23 +217,32 @@ def _keys(builder: Any, name: str, x: str | None, y: str | None) -> tuple[str, s
     return x, y
 
 
-def _read(builder: Any, name: str, split: str, x: str, y: str) -> tuple[list[Any], list[Any]]:
-    """The two features of all examples of a split, decoded."""
-    features: list[Any] = []
-    labels: list[Any] = []
+def examples(
+    builder: Any, split: str, rows: np.ndarray | None = None, **decoders: Any
+) -> Iterator[Any]:
+    """Examples of a split that is prepared, decoded.
+
+    Args:
+      builder: TFDS's builder of the data set.
+      split: of it.
+      rows: indices of the examples; None takes all.
+      **decoders: for ``as_data_source``.
+
+    Raises:
+      ImportError: they are stored in a way that needs TensorFlow.
+      ValueError: an unknown split; damaged files.
+    """
+    name = builder.info.full_name
     try:
         with _quiet():
-            decoders = import_tfds().decode.PartialDecoding({x: True, y: True})
-            source = builder.as_data_source(split=split, decoders=decoders)
-            for start in range(0, len(source), _PIECE):
-                rows = range(start, min(start + _PIECE, len(source)))
-                for example in source.__getitems__(list(rows)):
-                    features.append(example[x])
-                    labels.append(example[y])
+            source = builder.as_data_source(split=split, **decoders)
+            rows = np.arange(len(source)) if rows is None else rows
+            for start in range(0, len(rows), _PIECE):
+                yield from source.__getitems__(rows[start : start + _PIECE].tolist())
     except NotImplementedError as error:
         raise ImportError(
-            f"{name} in {builder.data_dir} is stored as {builder.info.file_format}, which TFDS does"
-            f" not read without TensorFlow. {_needs_tensorflow(name)}"
+            f"{name} in {builder.data_dir} is stored as {builder.info.file_format.value}, which TFDS"
+            f" does not read without TensorFlow. {_needs_tensorflow(name)}"
         ) from error
     except Exception as error:  # a damaged file makes TFDS raise anything
         if _lacks_tensorflow(error):
@@ -237,9 +250,6 @@ def _read(builder: Any, name: str, split: str, x: str, y: str) -> tuple[list[Any
         raise ValueError(
             f"{name}, split {split!r}, in {builder.data_dir} cannot be read: {_said(error)}."
         ) from error
-    if not features:
-        raise ValueError(f"{name}, split {split!r}, has no examples.")
-    return features, labels
 
 
 def _images(
