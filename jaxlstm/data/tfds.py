@@ -12,7 +12,7 @@ import re
 import socket
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,8 @@ def from_tfds(
     x, y = _keys(builder, name, x, y)
     parts = {}
     for part in list(builder.info.splits) if split is None else [split]:
-        decoders = import_tfds().decode.PartialDecoding({x: True, y: True})
+        skip = import_tfds().decode.SkipDecoding()
+        decoders = {key: skip for key in builder.info.features.keys() - {x, y}}
         pairs = [(row[x], row[y]) for row in examples(builder, part, decoders=decoders)]
         if not pairs:
             raise ValueError(f"{name}, split {part!r}, has no examples.")
@@ -147,13 +148,14 @@ def _builder(name: str, data_dir: str | Path | None) -> Any:
             if (prepared / "dataset_info.json").is_file():
                 return tfds.builder_from_directory(prepared)
             return tfds.builder(name, data_dir=data_dir, file_format=FORMAT)
-    except tfds.core.registered.DatasetNotFoundError as error:
-        near = difflib.get_close_matches(name.split("/")[0], tfds.list_builders(), 3)
+    except tfds.core.registered.DatasetNotFoundError:
+        known = tfds.list_builders(with_community_datasets=False)  # those need a network
+        near = difflib.get_close_matches(name.split("/")[0], known, 3)
         hint = f"; near: {', '.join(near)}" if near else ""
         raise ValueError(
             f"TensorFlow Datasets knows no {name!r}{hint}. A folder in which one is prepared has a"
             " file dataset_info.json."
-        ) from error
+        ) from None  # TFDS's own sentence has 700 lines
     except Exception as error:  # a damaged folder, an unknown config, a builder that needs more
         if _lacks_tensorflow(error):
             raise ImportError(_needs_tensorflow(name)) from error
@@ -202,7 +204,7 @@ def _needs_tensorflow(name: str) -> str:
 
 def _keys(builder: Any, name: str, x: str | None, y: str | None) -> tuple[str, str]:
     features = builder.info.features
-    known = list(features) if isinstance(features, Mapping) else []
+    known = list(features.keys()) if hasattr(features, "keys") else []
     keys: Any = builder.info.supervised_keys or ()
     if len(keys) == 2 and all(isinstance(key, str) for key in keys):
         x, y = x or keys[0], y or keys[1]

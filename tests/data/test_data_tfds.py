@@ -169,11 +169,11 @@ def test_what_is_wrong_is_named(data_dir: Path, tmp_path: Path) -> None:
     ]:
         with pytest.raises(ValueError, match=said):
             load(data_dir, **options)
-    with pytest.raises(ValueError, match="knows no 'mnits'; near: .*mnist"):
+    with pytest.raises(ValueError, match=r"knows no 'mnits'; near: .*mnist"):
         from_tfds("mnits", data_dir=tmp_path)
     with pytest.raises(ValueError, match="cannot open emnist/none"):
         from_tfds("emnist/none", data_dir=tmp_path)
-    with pytest.raises(FileNotFoundError, match="mnist is not prepared in .*download=False"):
+    with pytest.raises(FileNotFoundError, match=r"mnist is not prepared in .*download=False"):
         from_tfds("mnist", data_dir=tmp_path, download=False)
 
 
