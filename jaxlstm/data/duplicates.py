@@ -51,4 +51,4 @@ def count_duplicates(table: pd.DataFrame) -> dict[str, int]:
 
 def _digests(x: np.ndarray) -> list[bytes]:
     rows = np.ascontiguousarray(x).reshape(len(x), -1)
-    return [hashlib.blake2b(row, digest_size=16).digest() for row in rows]
+    return [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in rows]

@@ -6,6 +6,7 @@ import collections
 import csv
 import dataclasses
 import gzip
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -138,14 +139,17 @@ def _from_csv(path: Path, size: tuple[int, int]) -> dict[str, SequenceData]:
 
 
 def _pixels(text: str) -> np.ndarray:
-    words = text.split()
-    if len(words) != _SIDE**2:
-        raise ValueError(f"{_SIDE**2} pixels are expected, got {len(words)}")
     try:
-        values = bytes(map(int, words))
-    except ValueError as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # NumPy only warns of what is no number
+            values = np.fromstring(text, np.int64, sep=" ")
+    except (DeprecationWarning, ValueError) as error:
         raise ValueError("its pixels must be whole numbers from 0 to 255") from error
-    return np.frombuffer(values, np.uint8).reshape(_SIDE, _SIDE)
+    if len(values) != _SIDE**2:
+        raise ValueError(f"{_SIDE**2} pixels are expected, got {len(values)}")
+    if values.min() < 0 or values.max() > 255:
+        raise ValueError(f"pixels must be 0 to 255, got {values.min()} to {values.max()}")
+    return values.astype(np.uint8).reshape(_SIDE, _SIDE)
 
 
 def _records(path: Path) -> Iterator[tuple[int, str, str, str]]:
