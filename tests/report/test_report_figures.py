@@ -303,7 +303,18 @@ def test_the_package_stands_alone() -> None:
     allowed = {"jinja2", "markupsafe", "matplotlib", "numpy", "pandas", "sklearn"}
     folder = Path(jaxlstm.report.__file__).parent
     standard = {"__future__", "ast", "base64", "collections", "contextlib", "csv", "dataclasses"}
-    standard |= {"datetime", "functools", "io", "itertools", "json", "math", "os", "pathlib", "re"}
+    standard |= {
+        "datetime",
+        "functools",
+        "hashlib",
+        "io",
+        "itertools",
+        "json",
+        "math",
+        "os",
+        "pathlib",
+        "re",
+    }
     standard |= {"secrets", "textwrap", "threading", "typing", "unicodedata"}
     for path in folder.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
