@@ -7,10 +7,11 @@ import difflib
 import importlib.metadata
 import inspect
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -45,9 +46,15 @@ NAMED = {
 }
 
 
-def load_named(
-    name: str, path: Path | None, options: Mapping[str, Any]
-) -> tuple[dict[str, SequenceData], Kind]:
+class Loaded(NamedTuple):
+    """A data set and how it came about."""
+
+    splits: dict[str, SequenceData]  # one called "all" where there is only one
+    kind: Kind
+    arguments: dict[str, Any]  # of its loader
+
+
+def load_named(name: str, path: Path | None, options: Mapping[str, Any]) -> Loaded:
     """Loads a data set.
 
     Args:
@@ -55,9 +62,6 @@ def load_named(
         images or of recordings.
       path: of a named data set's raw files, where they were placed by hand.
       options: of the loader, by name.
-
-    Returns:
-      The splits by name, one called "all" where there is only one, and what a row is.
 
     Raises:
       FileNotFoundError: nothing at the path, or no raw files.
@@ -74,8 +78,10 @@ def load_named(
         loader = _own(name, given)
         given["path"] = Path(name)
     load = getattr(jaxlstm.data, loader.function)
-    data = load(**_checked(load, name, given))
-    return ({"all": data} if isinstance(data, SequenceData) else dict(data)), loader.kind
+    arguments = _checked(load, name, given)
+    data = load(**arguments)
+    splits = {"all": data} if isinstance(data, SequenceData) else dict(data)
+    return Loaded(splits, loader.kind, arguments)
 
 
 def _own(name: str, options: Mapping[str, Any]) -> Loader:
@@ -188,13 +194,13 @@ def run_exploration(
     if samples < 1:
         raise ValueError(f"--samples must be 1 or more, got {samples}.")
     console = console or Console()
-    splits, own_kind = load_named(name, path, options or {})
-    found = explore(splits)
+    loaded = load_named(name, path, options or {})
+    found = explore(loaded.splits)
     short = name if name in NAMED else Path(name).resolve().name.split(".")[0] or "own"
     page = save_exploration(
         found,
         results / f"data-{short}",
-        kind=kind or own_kind,
+        kind=kind or loaded.kind,
         config={
             "name": f"data-{short}",
             "title": f"Data: {short}",
@@ -205,7 +211,7 @@ def run_exploration(
         },
         samples=samples,
         seed=seed,
-        waves=_recordings(splits, path if name in NAMED else Path(name)),
+        waves=_waves(loaded) if loaded.kind == "audio" else None,
     )
     for part in _printed(found):
         console.print(part, highlight=False)
@@ -213,8 +219,18 @@ def run_exploration(
     return page
 
 
-def _recordings(splits: Mapping[str, SequenceData], path: Path | None) -> Waves | None:
-    return None
+def _waves(loaded: Loaded) -> Waves:
+    """Returns what reads the recordings of a split's rows from where its loader found them."""
+    from jaxlstm.waveforms import waveform_reader
+
+    def read(split: str, rows: Sequence[int]) -> Mapping[int, tuple[np.ndarray, float]]:
+        data = loaded.splits[split]
+        path = Path(loaded.arguments.get("path") or data.source)
+        if not path.exists():
+            return {}
+        return waveform_reader(data, path, loaded.arguments.get("features"))(rows)
+
+    return read
 
 
 def _versions() -> dict[str, str]:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from jaxlstm.report.data_tables import Exploration, choose_samples
+from jaxlstm.report.data_tables import Exploration, Sequences, choose_samples
 from jaxlstm.report.draw import PHONE, Drawn, write_figures
 from jaxlstm.report.explore_page import render_exploration
 from jaxlstm.report.figure_counts import MOST_CLASSES, class_counts, length_histogram, people_map
@@ -28,8 +27,11 @@ from jaxlstm.report.figure_samples import (
 from jaxlstm.report.files import csv_text, json_text, write_atomic
 
 Kind = Literal["image", "audio", "sequence"]
-#: Reads the recording behind a split's row again: its samples and their rate in Hz, or None.
-Waves = Callable[[str, int], tuple[np.ndarray, float] | None]
+#: Reads the recordings behind some of a split's rows: each row's samples and their rate in Hz.
+Waves = Callable[[str, Sequence[int]], Mapping[int, tuple[np.ndarray, float]]]
+
+#: Of any page in the same folder before: they are not this one's.
+_SHEETS = ("samples", "samples_train", "samples_test", "samples_validation")
 
 
 def save_exploration(
@@ -65,8 +67,13 @@ def save_exploration(
     if samples < 1:
         raise ValueError(f"samples must be 1 or more, got {samples}.")
     folder, config = Path(folder), dict(config or {})
-    waves = functools.cache(waves) if waves else None
-    wide, narrow = (_figures(found, kind, width, samples, seed, waves) for width in (None, PHONE))
+    shown = {
+        split: _samples(data, split, kind, samples, seed, waves)
+        for split, data in found.splits.items()
+        if len(data.x)
+    }
+    words = f"Rows drawn at random (seed {seed}) from each class"
+    wide, narrow = (_figures(found, kind, width, shown, words) for width in (10.0, PHONE))
     texts = {
         "counts.csv": csv_text(found.counts, {}, "counts"),
         "people.csv": None if found.people is None else csv_text(found.people, {}, "people"),
@@ -74,8 +81,11 @@ def save_exploration(
         "data.json": json_text(_facts(found, config), "config"),
     }
     sheets = _sheet_names(found)
-    names = ["class_counts", *sheets.values(), "people", "lengths"]
-    folder.mkdir(parents=True, exist_ok=True)
+    names = dict.fromkeys(["class_counts", *_SHEETS, *sheets.values(), "people", "lengths"])
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"the results folder {folder} cannot be written: {error}") from error
     images = write_figures(folder, names, wide, narrow)
     for name, text in texts.items():
         if text is None:
@@ -98,28 +108,46 @@ def _sheet_names(found: Exploration) -> dict[str, str]:
     }
 
 
+def _samples(
+    data: Sequences, split: str, kind: Kind, count: int, seed: int, waves: Waves | None
+) -> list[tuple[str, list[Sample]]]:
+    """Returns the rows of each class that the widest sheet shows."""
+    x = data.x if data.x.ndim > 2 else data.x[:, :, None]
+    many = len(data.classes) > 12
+    most = 12 if kind == "image" else 1 if many else 3
+    chosen = choose_samples(data, min(count, most), seed)
+    drawn = [int(row) for rows in chosen[:MOST_PANELS] for row in rows]
+    found = waves(split, drawn) if waves else {}
+    shown = []
+    for name, rows in zip(data.classes, chosen, strict=True):
+        own = []
+        for row in rows:
+            steps = x.shape[1] if data.lengths is None or kind == "image" else data.lengths[row]
+            own.append(Sample(x[row][:steps], x.shape[1], found.get(int(row))))
+        shown.append((name, own))
+    return shown
+
+
 def _figures(
     found: Exploration,
     kind: Kind,
-    width: float | None,
-    samples: int,
-    seed: int,
-    waves: Waves | None,
+    width: float,
+    shown: Mapping[str, list[tuple[str, list[Sample]]]],
+    words: str,
 ) -> dict[str, Drawn]:
-    inches = width or 10.0
     figures: dict[str, Drawn] = {
         "class_counts": (
-            class_counts(found.counts, width=inches),
+            class_counts(found.counts, width=width),
             "Rows of each class in each split",
-            _only(found, MOST_CLASSES, "counts.csv has all"),
+            _only(found, MOST_CLASSES, "; counts.csv has all"),
         )
     }
     for split, name in _sheet_names(found).items():
-        if len(found.splits[split].x):
-            figures[name] = _sheet(found, split, kind, inches, samples, seed, waves)
+        if split in shown:
+            figures[name] = _sheet(found, split, kind, width, shown[split], words)
     if found.people is not None:
         figures["people"] = (
-            people_map(found.people, found.classes, width=inches),
+            people_map(found.people, found.classes, width=width),
             "Rows of each class from each person",
             "Grey: this person has no rows of this class.",
         )
@@ -130,7 +158,7 @@ def _figures(
     }
     if lengths and len(np.unique(np.concatenate(list(lengths.values())))) > 1:
         figures["lengths"] = (
-            length_histogram(lengths, found.first.rate, width=inches),
+            length_histogram(lengths, found.first.rate, width=width),
             "How long the rows are",
             "Rows are padded to the same number of steps; these are the steps before the padding.",
         )
@@ -142,59 +170,50 @@ def _sheet(
     split: str,
     kind: Kind,
     width: float,
-    samples: int,
-    seed: int,
-    waves: Waves | None,
+    shown: list[tuple[str, list[Sample]]],
+    words: str,
 ) -> Drawn:
     data = found.splits[split]
-    phone = width <= PHONE
-    x = data.x if data.x.ndim > 2 else data.x[:, :, None]
-    if kind == "image":
-        each = min(samples, 5 if phone else 12)
-    else:
-        each = 1 if phone or len(data.classes) > 12 else min(samples, 3)
-    chosen = choose_samples(data, each, seed)
-    shown: list[tuple[str, list[Sample]]] = []
-    for name, rows in zip(data.classes, chosen, strict=True):
-        own = []
-        for row in rows:
-            steps = x.shape[1] if data.lengths is None or kind == "image" else data.lengths[row]
-            wave = waves(split, int(row)) if waves else None
-            own.append(Sample(x[row][:steps], x.shape[1], wave))
-        shown.append((name, own))
-    people = " of different people where it has several" if data.groups is not None else ""
-    caption = f"Rows drawn at random (seed {seed}) from each class{people}. "
+    if width <= PHONE:
+        shown = [(name, own[: 5 if kind == "image" else 1]) for name, own in shown]
+    caption = words
+    if data.groups is not None:
+        caption += ", of different people where it has several"
     figure: Figure
     if kind == "image":
         figure = image_sheet(shown, width=width)
-        caption += "Black is the smallest value, white the largest. "
-        caption += _only(found, MOST_IMAGES, "")
+        caption += ". Black is the smallest value, white the largest. "
+        caption += _only(found, MOST_IMAGES)
         return figure, f"Sample images of each class, {split}", caption.strip()
-    most = _only(found, MOST_PANELS, "")
-    if kind == "audio" or x.shape[2] > MOST_LINES:
+    caption += ". "
+    if kind == "audio" or (data.x.ndim > 2 and data.x.shape[2] > MOST_LINES):
         audio = kind == "audio"
         figure = spectrum_sheet(
-            shown, data.rate, what="MFCC number" if audio else "feature", width=width
+            shown,
+            data.feature_names,
+            data.rate,
+            what="MFCC number" if audio else "feature",
+            first=1 if audio else 0,
+            width=width,
         )
-        caption += (
-            "Colours span the 1st to the 99th percentile of the values shown; grey is padding. "
-        )
+        caption += "Colours span the 1st to the 99th percentile of the values shown"
+        caption += ", coefficient 0, the loudness, aside; " if audio else "; "
+        caption += "grey is padding. "
         if audio:
             caption += (
-                "Above the coefficients, the waveform they come from. "
+                "Above the coefficients, the waveform they come from, each to its own scale. "
                 if any(sample.wave is not None for _, own in shown for sample in own)
-                else "The waveforms are not shown: the recordings are not at hand. "
+                else "Without waveforms: the recordings are not at hand. "
             )
-        return figure, f"Samples of each class, {split}", (caption + most).strip()
-    figure = trace_sheet(shown, data.feature_names, data.rate, width=width)
-    return figure, f"Sample sequences of each class, {split}", (caption + most).strip()
+    else:
+        figure = trace_sheet(shown, data.feature_names, data.rate, width=width)
+    caption += _only(found, MOST_PANELS)
+    return figure, f"Samples of each class, {split}", caption.strip()
 
 
-def _only(found: Exploration, most: int, where: str) -> str:
+def _only(found: Exploration, most: int, where: str = "") -> str:
     count = len(found.classes)
-    if count <= most:
-        return ""
-    return f"The first {most} of {count} classes{'; ' + where if where else ''}."
+    return f"The first {most} of {count} classes{where}." if count > most else ""
 
 
 def _facts(found: Exploration, config: Mapping[str, Any]) -> dict[str, Any]:

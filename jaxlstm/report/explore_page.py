@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from jaxlstm.report.data_tables import Exploration, Size, people_in_several
 from jaxlstm.report.facts import section
-from jaxlstm.report.page import VISIBLE_ROWS, Image, date_text, fill, pairs
+from jaxlstm.report.page import VISIBLE_ROWS, Image, class_names, date_text, fill, pairs
 from jaxlstm.report.text import bytes_text, count_text, shorten
 
 SKIPPED_SHOWN = 20
@@ -51,7 +51,7 @@ def render_exploration(
     about = {
         "name": data.name,
         **sources,
-        "features": ", ".join(data.feature_names) or None,
+        "features": class_names(data.feature_names),
         "rate": f"{data.rate:.4g} steps a second" if data.rate else None,
         **hashes,
     }
@@ -186,7 +186,7 @@ def _people(found: Exploration) -> dict[str, str] | None:
         names = ", ".join(map(str, both[:8])) + (", …" if len(both) > 8 else "")
         several = (
             f"{count_text(len(both), 'person has', 'people have')} rows in more than one split:"
-            f" {names}."
+            f" {names}{'' if len(both) > 8 else '.'}"
         )
     elif len(found.splits) > 1:
         about += " Nobody has rows in more than one split."
@@ -205,10 +205,10 @@ def _sizes(found: Exploration) -> dict[str, Any]:
         ("shape of a row", lambda size: " × ".join(map(str, size.shape))),
         ("type", lambda size: size.dtype),
         ("memory", lambda size: bytes_text(size.bytes)),
-        ("smallest value", lambda size: f"{size.low:.4g}"),
-        ("largest value", lambda size: f"{size.high:.4g}"),
-        ("mean", lambda size: f"{size.mean:.4g}"),
-        ("standard deviation", lambda size: f"{size.std:.4g}"),
+        ("smallest value", lambda size: _number(size.low)),
+        ("largest value", lambda size: _number(size.high)),
+        ("mean", lambda size: _number(size.mean)),
+        ("standard deviation", lambda size: _number(size.std)),
         ("rows with NaN or infinity", lambda size: f"{size.broken:,}"),
         ("rows of one value alone", lambda size: f"{size.constant:,}"),
     ]
@@ -227,6 +227,10 @@ def _sizes(found: Exploration) -> dict[str, Any]:
         "head": ["", *(found.splits if several else ["value"])],
         "rows": table,
     }
+
+
+def _number(value: float) -> str:
+    return "–" if np.isnan(value) else f"{value:.4g}".replace("-", "\N{MINUS SIGN}")
 
 
 def _left_out(found: Exploration) -> dict[str, Any]:

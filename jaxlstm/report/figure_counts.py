@@ -16,13 +16,13 @@ from jaxlstm.report.text import shorten, sort_values
 #: Classes and people beyond these are in the csv files alone.
 MOST_CLASSES = 100
 MOST_PEOPLE = 160
+# Training and validation as on a run's page.
 _COLOURS = (style.TRAINING, style.VALIDATION, style.REFIT, "#009e73", "#cc79a7")
 _TEXT = 7.5
 
 
-def colour(split: int) -> str:
-    """Return the colour of a split, by its place."""
-    return _COLOURS[split % len(_COLOURS)]
+def _colour(split: int, splits: int) -> str:
+    return _COLOURS[split % len(_COLOURS)] if splits > 1 else style.VALIDATION
 
 
 @style.drawing()
@@ -62,7 +62,7 @@ def class_counts(counts: pd.DataFrame, *, width: float = 10.0) -> Figure:
             places = np.array([room * (row - rows.start) + thickness * number for row in own])
             values = part["rows"].to_numpy()[own]
             axes.barh(
-                places, values, 0.82 * thickness, align="edge", color=colour(number),
+                places, values, 0.82 * thickness, align="edge", color=_colour(number, len(splits)),
                 label=style.label(splits[number]),
             )  # fmt: skip
             for place, value, row in zip(places, values, own, strict=True):
@@ -178,7 +178,8 @@ def length_histogram(
     for number, (split, values) in enumerate(lengths.items()):
         axes.stairs(
             np.histogram(values, edges)[0], edges / (rate or 1),
-            color=colour(number), label=style.label(split), fill=number == 0, linewidth=1.6,
+            color=_colour(number, len(lengths)), label=style.label(split),
+            fill=number == 0, linewidth=1.6,
         )  # fmt: skip
     axes.set(xlabel="length (s)" if rate else "length (steps)", ylabel="rows")
     _whole(axes, across=not rate)

@@ -62,7 +62,7 @@ def image_sheet(samples: Samples, *, width: float = 10.0) -> Figure:
     names = [style.label(shorten(name, 12 if width < 5 else 24)) for name, _ in samples]
     margin = max(style.text_width(name) for name in names) + 0.2
     # As many columns of classes as leave a sample at least this wide.
-    least = 0.24 if width < 5 else 0.42
+    least = 0.24 if width < 5 else 0.36
     columns = int(np.clip(width / (margin + each * least), 1, max(1, len(samples) // 6)))
     per_column = -(-len(samples) // columns)
     largest = 0.62 if width < 5 else 0.8
@@ -140,24 +140,32 @@ def trace_sheet(
 @style.drawing()
 def spectrum_sheet(
     samples: Samples,
+    feature_names: Sequence[str] = (),
     rate: float | None = None,
     *,
-    what: str = "coefficient",
+    what: str = "feature",
+    first: int = 0,
     width: float = 10.0,
 ) -> Figure:
     """Draw sequences of many features as colours, the recording above where it is at hand.
 
     Args:
         samples: Each class's name and its samples.
+        feature_names: The features' names, units in brackets behind them.
         rate: Steps a second, in Hz; None for steps that are no moments.
         what: A feature is, on the axis that counts them from 0.
+        first: The first feature that the scale of colours is made for; those before it, such as
+            a loudness far from all else, may lie beyond it.
         width: Inches.
 
     Returns:
         The figure: one scale of colours for all, from the 1st to the 99th percentile of the
         values drawn; grey where a row is padding.
     """
-    values = np.concatenate([s.values[np.isfinite(s.values)] for _, own in samples for s in own])
+    features = max(sample.values.shape[1] for _, own in samples for sample in own)
+    _, unit = _features(feature_names, features)
+    parts = [sample.values[:, first:].ravel() for _, own in samples for sample in own]
+    values = np.concatenate([part[np.isfinite(part)] for part in parts])
     low, high = np.percentile(values, [1, 99]) if values.size else (0.0, 1.0)
     if not low < high:
         low, high = low - 0.5, low + 0.5
@@ -198,9 +206,15 @@ def spectrum_sheet(
     figure, panels = _panels(samples, width, 1.75 if waves else 1.15, draw)
     _name_axes(figure, panels, rate, what)
     bar = figure.colorbar(
-        images[0], ax=panels.ravel().tolist(), fraction=0.03, pad=0.015, aspect=40, extend="both"
+        images[0],
+        ax=panels.ravel().tolist(),
+        fraction=0.03,
+        pad=0.015,
+        shrink=0.5,
+        aspect=30,
+        extend="both",
     )
-    bar.set_label("value", color=style.QUIET)
+    bar.set_label(style.label(unit) or "value", color=style.QUIET)
     bar.outline.set_visible(False)
     return figure
 
