@@ -179,7 +179,7 @@ def spectrum_sheet(
             below = axes.inset_axes((0, 0, 1, 0.64))
             axes.axis("off")
             wave, frequency = sample.wave
-            _draw_wave(above, wave, frequency, _span(sample, rate))
+            _draw_wave(above, wave, frequency, sample.steps / (rate or 1))
         seconds = steps / (rate or 1)
         images.append(
             below.imshow(
@@ -219,7 +219,7 @@ def spectrum_sheet(
     return figure
 
 
-def _draw_wave(axes: Axes, wave: np.ndarray, frequency: float, span: tuple[float, float]) -> None:
+def _draw_wave(axes: Axes, wave: np.ndarray, frequency: float, end: float) -> None:
     """Draws the lowest and highest amplitude of each of at most 400 stretches of a recording."""
     stretch = max(1, -(-len(wave) // 400))
     starts = np.arange(0, len(wave), stretch)
@@ -229,7 +229,7 @@ def _draw_wave(axes: Axes, wave: np.ndarray, frequency: float, span: tuple[float
         color=style.VALIDATION, linewidth=0.3, step="post",
     )  # fmt: skip
     top = float(np.abs(wave).max()) or 1.0
-    axes.set(xlim=span, ylim=(-top, top))
+    axes.set(xlim=(0, end), ylim=(-top, top))
     axes.axis("off")
 
 
@@ -248,7 +248,7 @@ def _panels(
     for place, (name, own) in enumerate(samples):
         line, first = place // beside, place % beside * each
         room = width / across * each - 0.3
-        title = shorten(name, max(8, int(room / style.text_width("x", 9.5))))
+        title = shorten(name, max(8, int(room / style.text_width("x", 1.15 * style.FONT_SIZE))))
         panels[line, first].set_title(style.label(title), size=style.FONT_SIZE, pad=3)
         for number, sample in enumerate(own):
             draw(panels[line, first + number], sample)
