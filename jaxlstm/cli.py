@@ -194,12 +194,13 @@ class Data:
 
     name: tyro.conf.Positional[str]
     """digits, wisdm, emnist, faces or ravdess; or the path of your own: an .npz or .csv file, a
-    folder or archive of images or of recordings with a folder for each class."""
+    long table (.csv with columns id and time, .tsv, .parquet), a folder or archive of images or of
+    recordings with a folder for each class."""
     path: Path | None = None
     """Raw files of a named data set, where you placed them by hand."""
     set: tuple[str, ...] = ()
-    """Options of its loader: name=value entries, such as window=100 stride=50 (wisdm), size=48
-    (faces), label=kind (csv)."""
+    """Options of its loader: name=value entries, such as window=100 stride=50 (wisdm),
+    split=letters (emnist), "size=(48,48)" (faces), n_mfcc=20 (ravdess), label=kind (csv)."""
     kind: Literal["image", "audio", "sequence"] | None = None
     """What to draw a row as; by default what its loader gives."""
     samples: int = 8
@@ -226,7 +227,7 @@ class Data:
             seed=self.seed,
             results=self.results,
             command=shlex.join(["jaxlstm", *sys.argv[1:]]),
-            config=settings(self),
+            config={**settings(self), "set": " ".join(self.set)},
         )
 
 

@@ -58,7 +58,8 @@ def load_named(name: str, path: Path | None, options: Mapping[str, Any]) -> Load
     """Loads a data set.
 
     Args:
-      name: one of ``NAMED``, or the path of an own .npz or .csv file, of a folder or an archive of
+      name: one of ``NAMED``, or the path of an own .npz file, of a .csv file of sequences or a long
+        table (.csv with the columns id and time, .tsv, .parquet), of a folder or an archive of
         images or of recordings.
       path: of a named data set's raw files, where they were placed by hand.
       options: of the loader, by name.
@@ -96,12 +97,8 @@ def _own(name: str, options: Mapping[str, Any]) -> Loader:
         )
     if path.suffix == ".npz":
         return Loader("load_arrays", "sequence")
-    if path.suffix == ".csv":
-        own = inspect.signature(jaxlstm.data.load_arrays).parameters
-        table = getattr(jaxlstm.data, "load_table", None)
-        wanted = set(options) - set(own)
-        long = table and wanted and wanted <= set(inspect.signature(table).parameters)
-        return Loader("load_table" if long else "load_arrays", "sequence")
+    if path.suffix in (".csv", ".tsv", ".parquet"):
+        return Loader("load_table" if _is_long(path, options) else "load_arrays", "sequence")
     found = {IMAGES: 0, RECORDINGS: 0}
 
     def count(file: PurePosixPath) -> bool:
@@ -113,12 +110,21 @@ def _own(name: str, options: Mapping[str, Any]) -> Loader:
         pass
     if not any(found.values()):
         raise ValueError(
-            f"{path} must be an .npz or .csv file, or a folder or archive of images"
+            f"{path} must be an .npz, .csv, .tsv or .parquet file, or a folder or archive of images"
             f" ({', '.join(IMAGES)}) or of recordings ({', '.join(RECORDINGS)}); it is none."
         )
     if found[IMAGES] >= found[RECORDINGS]:
         return Loader("load_image_folder", "image")
     return Loader("load_audio_folder", "audio")
+
+
+def _is_long(path: Path, options: Mapping[str, Any]) -> bool:
+    """Tells a table with a line for each moment from one with a line for each sequence."""
+    if path.suffix != ".csv" or {"id", "time"} & set(options):
+        return True
+    with path.open(encoding="utf-8-sig", errors="replace") as lines:
+        header = {name.strip().strip('"') for name in lines.readline(1 << 16).split(",")}
+    return {"id", "time"} <= header
 
 
 def _checked(load: Callable[..., Any], name: str, given: dict[str, Any]) -> dict[str, Any]:

@@ -21,9 +21,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxlstm import cli
+from jaxlstm import cli, exploration
 from jaxlstm.data import SequenceData, load_arrays, load_digits
-from jaxlstm.exploration import NAMED
 
 FILES = {
     "results.csv",
@@ -319,7 +318,7 @@ def test_help_names_every_option(jaxlstm: Any) -> None:
     code, printed, _ = jaxlstm("data", "--help")
     for option in ("path", "set", "kind", "samples", "seed", "results"):
         assert f"--{option}" in printed
-    for name in NAMED:
+    for name in exploration.NAMED:
         assert name in printed
 
 
@@ -395,6 +394,28 @@ def test_data_hands_the_loader_its_options(jaxlstm: Any, tmp_path: Path, monkeyp
     assert "wisdm has no option 'windows'; it has label, window. Did you mean 'window'?" in error
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "options", "expected"),
+    [
+        ("rows.csv", "a,b,label\n1,2,x\n", {}, "load_arrays"),
+        ("rows.csv", "id,b,label\n1,2,x\n", {"label": "b"}, "load_arrays"),
+        ("long.csv", '"id",time,v,label\n1,2,3,x\n', {}, "load_table"),
+        ("long.csv", "who,when,v,label\n1,2,3,x\n", {"id": "who", "time": "when"}, "load_table"),
+        ("long.tsv", "", {}, "load_table"),
+        ("own.npz", "", {}, "load_arrays"),
+        ("pictures/cat/1.JPG", "", {}, "load_image_folder"),
+        ("songs/sad/1.flac", "", {}, "load_audio_folder"),
+    ],
+)
+def test_ones_own_data_find_their_loader(
+    name: str, content: str, options: dict[str, str], expected: str, tmp_path: Path
+) -> None:
+    file = tmp_path / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(content)
+    assert exploration._own(str(tmp_path / Path(name).parts[0]), options).function == expected
+
+
 def test_a_loader_that_fails_leaves_nothing(jaxlstm: Any, tmp_path: Path, monkeypatch: Any) -> None:
     for failure in (
         FileNotFoundError("raw/WISDM.txt is not there: download it from ..."),
@@ -425,7 +446,10 @@ def test_a_loader_that_fails_leaves_nothing(jaxlstm: Any, tmp_path: Path, monkey
         (["whole.npz", "--results", "file"], "file/data-whole cannot be written"),
         (["cut.npz"], "cut.npz is not a readable npz file"),
         (["file"], "file is not a whole zip or tar archive"),
-        (["."], ". must be an .npz or .csv file, or a folder or archive of images (.png, "),
+        (
+            ["."],
+            ". must be an .npz, .csv, .tsv or .parquet file, or a folder or archive of images (.png, ",
+        ),
     ],
 )
 def test_mistakes_with_data(
