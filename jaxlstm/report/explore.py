@@ -160,7 +160,8 @@ def _figures(
         figures["lengths"] = (
             length_histogram(lengths, found.first.rate, width=width),
             "How long the rows are",
-            "Rows are padded to the same number of steps; these are the steps before the padding.",
+            "Shorter rows are padded, and longer ones may be cut, to the same number of steps; "
+            "padding does not count here.",
         )
     return figures
 

@@ -101,9 +101,9 @@ def _headline(found: Exploration) -> Markup:
     shape = " \N{MULTIPLICATION SIGN} ".join(map(str, found.first.x.shape[1:]))
     sentence += Markup(", each {} values.").format(shape)
     name, share = _largest(found)
-    sentence += Markup(" Guessing {} every time would be right for {} of them.").format(
-        name, bold(f"{share:.1f} %")
-    )
+    sentence += Markup(
+        " Guessing <code>{}</code> every time would be right for {} of them."
+    ).format(name, bold(f"{share:.1f} %"))
     return sentence
 
 
@@ -123,7 +123,7 @@ def _tiles(found: Exploration) -> list[dict[str, Any]]:
     add("Rows", f"{found.rows:,}", bytes_text(memory))
     name, share = _largest(found)
     rows = found.counts.groupby("class", sort=False)["rows"].sum()
-    add("Classes", f"{len(found.classes):,}", f"{rows.min():,} to {rows.max():,} rows each")
+    add("Classes", f"{len(found.classes):,}", f"{_span(rows)} rows each")
     add("Largest class", f"{share:.1f} %", shorten(name, 24))
     if found.people is not None:
         both = len(people_in_several(found.people))
@@ -176,10 +176,8 @@ def _people(found: Exploration) -> dict[str, str] | None:
     if found.people is None:
         return None
     each = found.people.groupby("group")["rows"].sum()
-    about = (
-        f"{count_text(len(each), 'person', 'people')}, {each.min():,} to {each.max():,} rows each"
-    )
-    about += f" (median {each.median():,.0f})."
+    about = f"{count_text(len(each), 'person', 'people')}, {_span(each)} rows each"
+    about += f" (median {each.median():,.0f})." if each.nunique() > 1 else "."
     both = people_in_several(found.people)
     several = ""
     if both:
@@ -231,6 +229,11 @@ def _sizes(found: Exploration) -> dict[str, Any]:
 
 def _number(value: float) -> str:
     return "–" if np.isnan(value) else f"{value:.4g}".replace("-", "\N{MINUS SIGN}")
+
+
+def _span(counts: pd.Series) -> str:
+    low, high = int(counts.min()), int(counts.max())
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def _left_out(found: Exploration) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from jaxlstm.report.text import shorten
 
 #: Classes beyond these are not on a sheet of images, or of panels.
 MOST_IMAGES = 100
-MOST_PANELS = 40
+MOST_PANELS = 24
 #: Features beyond these are drawn as colours, not as lines.
 MOST_LINES = 8
 _LINES = (
@@ -128,6 +128,8 @@ def trace_sheet(
         axes.set(xlim=_span(sample, rate), ylim=(low - room, high + room))
         axes.grid(axis="y")
         axes.yaxis.set_major_locator(MaxNLocator(4))
+        if not rate:
+            axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
 
     figure, panels = _panels(samples, width, 1.05, draw)
     _name_axes(figure, panels, rate, unit or "value")

@@ -32,6 +32,7 @@ from jaxlstm.report.data_tables import (
     people_in_several,
 )
 from jaxlstm.report.explore import save_exploration
+from jaxlstm.report.explore_page import render_exploration
 from jaxlstm.report.figure_counts import MOST_PEOPLE, class_counts, length_histogram, people_map
 from jaxlstm.report.figure_samples import Sample, image_sheet, spectrum_sheet, trace_sheet
 
@@ -476,27 +477,35 @@ def test_the_files_hold_the_figures_numbers(saved: Path) -> None:
     assert facts["duplicates"]["across"] == 4
 
 
-def test_people_and_lengths_have_their_sections(tmp_path: Path) -> None:
+def words_of(splits: dict[str, SequenceData]) -> str:
+    return Page(render_exploration(explore(splits), {}, {}, ["data.json", "counts.csv"], {})).words
+
+
+def test_people_and_lengths_are_told() -> None:
     data = recordings()
     parts = dict(zip(("train", "test"), data.split(0.4), strict=True))
-    page = save_exploration(explore(parts), tmp_path, kind="audio", samples=1)
-    words = Page(page.read_text(encoding="utf-8")).words
+    words = words_of(parts)
     both = len(set(parts["train"].groups) & set(parts["test"].groups))
     assert both > 1
     assert f"{both} people have rows in more than one split: 1, " in words
     assert "10 steps are a second, so a row of 20 lasts 2 s." in words
-    assert "the recordings are not at hand" in words
-    assert (tmp_path / "people.csv").exists()
-    assert (tmp_path / "figures" / "lengths.svg").exists()
+    lowest = [part.lengths.min() for part in parts.values()]
+    shortest = " ".join(f"{steps} ({steps / 10:.3g} s)" for steps in lowest)
+    assert f"shortest row, steps {shortest}" in words
     parts = dict(zip(("train", "test"), data.split(0.4, by="group"), strict=True))
-    page = save_exploration(explore(parts), tmp_path, samples=1)
-    words = Page(page.read_text(encoding="utf-8")).words
-    assert "Nobody has rows in more than one split." in words
-    # A page of other data in the same folder takes nothing over.
-    page = save_exploration(explore({"all": make()}), tmp_path, samples=1)
-    assert "person" not in Page(page.read_text(encoding="utf-8")).words
+    assert "Nobody has rows in more than one split." in words_of(parts)
+    assert "person" not in words_of({"all": make()})
+
+
+def test_other_data_take_nothing_over(tmp_path: Path) -> None:
+    page = save_exploration(explore({"all": recordings()}), tmp_path, kind="audio", samples=1)
+    assert "the recordings are not at hand" in page.read_text(encoding="utf-8")
+    extra = {"people.csv", "people.png", "people.svg", "lengths.png", "lengths.svg"}
+    assert extra < {path.name for path in tmp_path.rglob("*.*")}
+    (tmp_path / "figures" / "samples_train.svg").touch()
+    save_exploration(explore({"all": make()}), tmp_path, kind="image")
     names = {path.name for path in tmp_path.rglob("*.*")}
-    assert not {"people.csv", "people.svg", "lengths.svg", "samples_train.svg"} & names
+    assert not (extra | {"samples_train.svg"}) & names
 
 
 def test_waveforms_are_asked_for_once_and_shown(tmp_path: Path) -> None:
@@ -507,8 +516,9 @@ def test_waveforms_are_asked_for_once_and_shown(tmp_path: Path) -> None:
         return {row: (np.sin(np.arange(900.0)), 1000.0) for row in rows}
 
     data = recordings()
-    page = save_exploration(explore({"all": data}), tmp_path, kind="audio", waves=waves)
-    chosen = [int(row) for rows in choose_samples(data, 3) for row in rows]
+    found = explore({"all": data})
+    page = save_exploration(found, tmp_path, kind="audio", samples=1, waves=waves)
+    chosen = [int(row) for rows in choose_samples(data, 1) for row in rows]
     assert asked == [("all", chosen)]
     assert "the waveform they come from" in page.read_text(encoding="utf-8")
 
@@ -522,7 +532,7 @@ def test_the_names_of_the_data_are_escaped(tmp_path: Path) -> None:
         skipped=("<img src=x onerror=alert(1)>: broken.",),
         feature_names=("<u>", "a (\N{DEGREE SIGN})"),
     )
-    page = save_exploration(explore({"<p>": data, "../up": data}), tmp_path, samples=1)
+    page = save_exploration(explore({"<p>": data, "../up": data}), tmp_path, kind="image")
     html = page.read_text(encoding="utf-8")
     found = Page(html)
     assert not {"script", "u"} & {tag for tag, _ in found.elements}
@@ -537,7 +547,7 @@ def test_the_names_of_the_data_are_escaped(tmp_path: Path) -> None:
 def test_a_failure_leaves_the_earlier_page(
     step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save_exploration(explore({"all": make()}), tmp_path, samples=1)
+    save_exploration(explore({"all": make()}), tmp_path, kind="image")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
 
     def fail(*arguments: Any) -> bytes:
@@ -545,14 +555,14 @@ def test_a_failure_leaves_the_earlier_page(
 
     monkeypatch.setattr(draw, step, fail)
     with pytest.raises(OSError, match="no space"):
-        save_exploration(explore({"all": make(seed=1)}), tmp_path, samples=1)
+        save_exploration(explore({"all": make(seed=1)}), tmp_path, kind="image")
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
 
 
 def test_the_same_data_give_the_same_page(tmp_path: Path) -> None:
     found = explore({"all": make()})
     pages = [
-        save_exploration(found, tmp_path / str(number), samples=1, seed=seed).read_bytes()
+        save_exploration(found, tmp_path / str(number), kind="image", seed=seed).read_bytes()
         for number, seed in enumerate([0, 0, 1])
     ]
     assert pages[0] == pages[1] != pages[2]
