@@ -10,7 +10,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tyro
 from rich.console import Console
@@ -31,7 +31,7 @@ def user_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         print("\ninterrupted: no results were written", file=sys.stderr)
         raise SystemExit(130) from None
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, ImportError) as error:
         if os.environ.get("JAXLSTM_DEBUG"):
             raise
         print(f"error: {str(error).strip()}", file=sys.stderr)
@@ -188,6 +188,49 @@ class Report:
         Console().print(f"Report: {redraw(self.folder)}", soft_wrap=True)
 
 
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Look at a data set: classes, samples, sizes, people, duplicates, what was left out."""
+
+    name: tyro.conf.Positional[str]
+    """digits, wisdm, emnist, faces or ravdess; or the path of your own: an .npz or .csv file, a
+    long table (.csv with columns id and time, .tsv, .parquet), a folder or archive of images or of
+    recordings with a folder for each class."""
+    path: Path | None = None
+    """Raw files of a named data set, where you placed them by hand."""
+    set: tuple[str, ...] = ()
+    """Options of its loader: name=value entries, such as window=100 stride=50 (wisdm),
+    split=letters (emnist), "size=(48,48)" (faces), n_mfcc=20 (ravdess), label=kind (csv)."""
+    kind: Literal["image", "audio", "sequence"] | None = None
+    """What to draw a row as; by default what its loader gives."""
+    samples: int = 8
+    """Rows of each class to draw; fewer where they are large."""
+    seed: int = 0
+    """Seed of the draw of those rows."""
+    results: Path = Path("results")
+    """Folder for the results; the page goes into one of its own, data-NAME."""
+
+    def run(self) -> None:
+        """Does it."""
+        from jaxlstm.exploration import run_exploration
+
+        options = parse_grid(self.set, "--set")
+        for name, values in options.items():
+            if len(values) != 1:
+                raise ValueError(f"--set takes one value for {name!r}.")
+        run_exploration(
+            self.name,
+            path=self.path,
+            options={name: values[0] for name, values in options.items()},
+            kind=self.kind,
+            samples=self.samples,
+            seed=self.seed,
+            results=self.results,
+            command=shlex.join(["jaxlstm", *sys.argv[1:]]),
+            config={**settings(self), "set": " ".join(self.set)},
+        )
+
+
 def plan_or_run(
     search: Any, train: Any, test: Any, *, plan: bool, checkpoint_dir: Path | None, **study: Any
 ) -> None:
@@ -255,7 +298,7 @@ def main() -> None:
     """The `jaxlstm` command."""
     with user_errors():
         command = tyro.extras.subcommand_cli_from_dict(
-            {"search": Search, "report": Report},
+            {"search": Search, "data": Data, "report": Report},
             prog="jaxlstm",
             description="Train every LSTM of a hyperparameter search at once.",
             config=FLAGS,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import hashlib
 import json
 import os
@@ -20,7 +21,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxlstm import cli
+from jaxlstm import cli, exploration
+from jaxlstm.data import SequenceData, load_arrays, load_digits
 
 FILES = {
     "results.csv",
@@ -36,6 +38,7 @@ FILES = {
         for kind in ("png", "svg")
     ),
 }
+KINDS = ("png", "svg")
 # The same structures as the finished run's, so that few programs compile.
 FAST = ["--cv", "3", "--set", "epochs=2", "batch_size=16"]
 
@@ -306,12 +309,159 @@ def test_plan_stops_before_training(jaxlstm: Any, sequences: Path, tmp_path: Pat
 def test_help_names_every_option(jaxlstm: Any) -> None:
     code, printed, _ = jaxlstm("--help")
     assert code == 0
-    assert "search" in printed
-    assert "report" in printed
+    for command in ("search", "data", "report"):
+        assert f" {command} " in printed
     code, printed, _ = jaxlstm("search", "--help")
     for option in ("grid", "set", "cv", "scoring", "test-size", "label", "seed", "results"):
         assert f"--{option}" in printed
     assert "Folds of the cross-validation" in printed
+    code, printed, _ = jaxlstm("data", "--help")
+    for option in ("path", "set", "kind", "samples", "seed", "results"):
+        assert f"--{option}" in printed
+    for name in exploration.NAMED:
+        assert name in printed
+
+
+# -- looking at data ------------------------------------------------------------------------------
+
+
+def test_data_end_to_end_on_digits(jaxlstm: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    code, printed, error = jaxlstm("data", "digits", "--samples", 2, "--results", tmp_path)
+    assert (code, error) == (0, "")
+    assert max(map(len, printed.splitlines()[:-1])) <= 80
+    folder = tmp_path / "data-digits"
+    assert f"Report: {folder / 'report.html'}" in printed
+    figures = [f"figures/{name}.{kind}" for name in ("class_counts", "samples") for kind in KINDS]
+    assert set(files(tmp_path)) == {
+        f"data-digits/{name}"
+        for name in ("counts.csv", "duplicates.csv", "data.json", "report.html", *figures)
+    }
+    digits = load_digits()
+    table = pd.read_csv(folder / "counts.csv")
+    assert table["rows"].tolist() == np.bincount(digits.y).tolist()
+    for name, count in enumerate(np.bincount(digits.y)):
+        row = next(line for line in printed.splitlines() if line.startswith(f"│ {name} "))
+        assert f" {count} " in row
+    facts = json.loads((folder / "data.json").read_text())
+    assert facts["splits"]["all"]["sha256"] == digits.sha256
+    assert facts["command"] == f"jaxlstm data digits --samples 2 --results {tmp_path}"
+    assert "[1m" not in printed
+
+
+def test_data_of_ones_own(jaxlstm: Any, tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    y = rng.permutation(np.repeat(["[red]", "slow"], 15))
+    np.savez(
+        tmp_path / "own.npz",
+        x=rng.normal(size=(30, 6, 2)),
+        y=y,
+        groups=rng.integers(1, 5, 30),
+        lengths=rng.integers(2, 7, 30),
+    )
+    code, printed, error = jaxlstm("data", tmp_path / "own.npz", "--results", tmp_path)
+    assert (code, error) == (0, "")
+    assert "[red]" in printed
+    folder = tmp_path / "data-own"
+    facts = json.loads((folder / "data.json").read_text())["splits"]["all"]
+    assert facts["shape"] == [6, 2]
+    data = load_arrays(tmp_path / "own.npz")
+    assert facts["sha256"] == data.sha256
+    assert (folder / "people.csv").exists() == (data.groups is not None)
+    assert (folder / "figures" / "lengths.png").exists() == (data.lengths is not None)
+
+
+def test_data_hands_the_loader_its_options(jaxlstm: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    asked: list[Any] = []
+
+    def load_wisdm(path: Any = None, *, window: int = 200, label: str = "majority") -> SequenceData:
+        asked.append((path, window, label))
+        data = load_digits().take(np.arange(40))
+        groups = np.repeat(["a", "b"], 20)
+        return dataclasses.replace(data, groups=groups, dropped={"[b]empty[/b] line": 7})
+
+    monkeypatch.setattr("jaxlstm.data.load_wisdm", load_wisdm, raising=False)
+    common = ("data", "wisdm", "--results", tmp_path, "--samples", 1)
+    code, printed, error = jaxlstm(
+        *common, "--path", "raw.txt", "--set", "window=100", "label=last", "--kind", "image"
+    )
+    assert (code, error) == (0, "")
+    assert asked == [(Path("raw.txt"), 100, "last")]
+    assert "People: 2" in printed
+    assert "Left out: 7 ([b]empty[/b] line 7)" in printed
+    code, _, error = jaxlstm(*common, "--set", "windows=3")
+    assert code == 2
+    assert "wisdm has no option 'windows'; it has label, window. Did you mean 'window'?" in error
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "options", "expected"),
+    [
+        ("rows.csv", "a,b,label\n1,2,x\n", {}, "load_arrays"),
+        ("rows.csv", "id,b,label\n1,2,x\n", {"label": "b"}, "load_arrays"),
+        ("long.csv", '"id",time,v,label\n1,2,3,x\n', {}, "load_table"),
+        ("long.csv", "who,when,v,label\n1,2,3,x\n", {"id": "who", "time": "when"}, "load_table"),
+        ("long.tsv", "", {}, "load_table"),
+        ("own.npz", "", {}, "load_arrays"),
+        ("pictures/cat/1.JPG", "", {}, "load_image_folder"),
+        ("songs/sad/1.flac", "", {}, "load_audio_folder"),
+    ],
+)
+def test_ones_own_data_find_their_loader(
+    name: str, content: str, options: dict[str, str], expected: str, tmp_path: Path
+) -> None:
+    file = tmp_path / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(content)
+    assert exploration._own(str(tmp_path / Path(name).parts[0]), options).function == expected
+
+
+def test_a_loader_that_fails_leaves_nothing(jaxlstm: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    for failure in (
+        FileNotFoundError("raw/WISDM.txt is not there: download it from ..."),
+        ValueError("raw/WISDM.txt, line 7: not a number."),
+        ImportError('librosa is missing: pip install "jaxlstm[audio]"'),
+    ):
+
+        def load_ravdess(path: Any = None, failure: Any = failure) -> SequenceData:
+            raise failure
+
+        monkeypatch.setattr("jaxlstm.data.load_ravdess", load_ravdess, raising=False)
+        code, printed, error = jaxlstm("data", "ravdess", "--results", tmp_path / "results")
+        assert (code, printed, error) == (2, "", f"error: {failure}\n")
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["digit"], "'digit' is neither a data set (digits, wisdm, emnist, faces, ravdess) nor"),
+        (["digit"], "Did you mean 'digits'?"),
+        (["nothing/here.npz"], "nothing/here.npz is not there"),
+        (["digits", "--path", "x"], "digits has no raw files to place"),
+        (["digits", "--set", "size=3"], "--set: digits has no option 'size'"),
+        (["digits", "--samples", "0"], "--samples must be 1 or more, got 0"),
+        (["whole.npz", "--path", "x"], "--path goes with a name (digits, "),
+        (["whole.npz", "--set", "label=3,4"], "--set takes one value for 'label'"),
+        (["whole.npz", "--results", "file"], "file/data-whole cannot be written"),
+        (["cut.npz"], "cut.npz is not a readable npz file"),
+        (["file"], "file is not a whole zip or tar archive"),
+        (
+            ["."],
+            ". must be an .npz, .csv, .tsv or .parquet file, or a folder or archive of images (.png, ",
+        ),
+    ],
+)
+def test_mistakes_with_data(
+    arguments: list[str], message: str, jaxlstm: Any, bad: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(bad)
+    code, printed, error = jaxlstm("data", *arguments)
+    assert (code, printed) == (2, "")
+    assert error.startswith("error: ")
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (bad / "results").exists()
 
 
 # -- mistakes -------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -13,12 +14,15 @@ from jaxlstm.report.figure_curves import learning_curves
 from jaxlstm.report.figure_grid import grid_map
 from jaxlstm.report.figure_style import figure_bytes
 from jaxlstm.report.files import Run, load_run, write_atomic, write_run_files
-from jaxlstm.report.page import embed, render
+from jaxlstm.report.page import Image, embed, render
 from jaxlstm.report.tables import best_cell
 
 FIGURES = ("learning_curves", "grid", "confusion_matrix")
 KINDS = ("png", "svg")
-_PHONE = 4.2  # inches
+PHONE = 4.2  # inches
+
+#: A figure, the words for those who do not see it, and its caption.
+Drawn = tuple[Figure, str, str]
 
 
 def save_run(run: Run, folder: str | os.PathLike[str]) -> Path:
@@ -56,27 +60,49 @@ def redraw(folder: str | os.PathLike[str]) -> Path:
     """
     folder = Path(folder)
     run = load_run(folder)
-    wide, narrow = _figures(run, None), _figures(run, _PHONE)
-    places = folder / "figures"
-    places.mkdir(exist_ok=True)
-    images = {}
-    for name in FIGURES:
-        if name not in wide:  # a figure of an earlier run in this folder is not this run's
-            for kind in KINDS:
-                (places / f"{name}.{kind}").unlink(missing_ok=True)
-            continue
-        figure, alt, caption = wide[name]
-        files = {kind: figure_bytes(figure, kind) for kind in KINDS}
-        for kind, content in files.items():
-            write_atomic(places / f"{name}.{kind}", content)
-        images[name] = embed(figure, files, narrow[name][0], alt, caption)
+    images = write_figures(folder, FIGURES, _figures(run, None), _figures(run, PHONE))
     path = folder / "report.html"
     write_atomic(path, render(run, images))
     return path
 
 
-def _figures(run: Run, width: float | None) -> dict[str, tuple[Figure, str, str]]:
-    """Return each figure of a run, the words for those who do not see it, and its caption."""
+def write_figures(
+    folder: Path, names: Iterable[str], wide: Mapping[str, Drawn], narrow: Mapping[str, Drawn]
+) -> dict[str, Image]:
+    """Write figures into the folder `figures` of a report, and return them for its page.
+
+    Args:
+        folder: The report's folder.
+        names: All figures that such a report may have; the files of those not drawn are removed.
+        wide: The figures by name.
+        narrow: Their forms for a phone.
+
+    Returns:
+        The images by name.
+    """
+    # All are drawn before the first is written: a failure leaves the folder as it was.
+    files = {
+        name: {kind: figure_bytes(figure, kind) for kind in KINDS}
+        for name, (figure, _, _) in wide.items()
+    }
+    images = {
+        name: embed(figure, files[name], narrow[name][0], alt, caption)
+        for name, (figure, alt, caption) in wide.items()
+    }
+    places = folder / "figures"
+    places.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        for kind in KINDS:
+            path = places / f"{name}.{kind}"
+            if name in files:
+                write_atomic(path, files[name][kind])
+            else:  # a figure of an earlier run in this folder is not this run's
+                path.unlink(missing_ok=True)
+    return images
+
+
+def _figures(run: Run, width: float | None) -> dict[str, Drawn]:
+    """Return each figure of a run."""
     scoring = str(run.summary.get("scoring") or "score")
     winner = best_cell(run.results, section(run.summary, "best").get("cell"))
     count = run.results["cell"].nunique()

@@ -117,14 +117,14 @@ def write_run_files(run: Run, folder: str | os.PathLike[str]) -> None:
         ValueError: A table lacks a column, or a column holds something of another kind.
     """
     texts: dict[str, str | None] = {
-        "results.csv": _csv_text(run.results, RESULT_COLUMNS, "results"),
-        "curves.csv": _csv_text(run.curves, CURVE_COLUMNS, "curves"),
+        "results.csv": csv_text(run.results, RESULT_COLUMNS, "results"),
+        "curves.csv": csv_text(run.curves, CURVE_COLUMNS, "curves"),
         "predictions.csv": None,
-        "config.json": _json_text(_sorted_sections(run.config, "config", "versions"), "config"),
-        "summary.json": _json_text(run.summary, "summary"),
+        "config.json": json_text(_sorted_sections(run.config, "config", "versions"), "config"),
+        "summary.json": json_text(run.summary, "summary"),
     }
     if run.predictions is not None:
-        texts["predictions.csv"] = _csv_text(run.predictions, PREDICTION_COLUMNS, "predictions")
+        texts["predictions.csv"] = csv_text(run.predictions, PREDICTION_COLUMNS, "predictions")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
@@ -161,7 +161,17 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
     )
 
 
-def _csv_text(frame: pd.DataFrame, columns: Mapping[str, type], argument: str) -> str:
+def csv_text(frame: pd.DataFrame, columns: Mapping[str, type], argument: str) -> str:
+    """Return a table as csv, each value as its exact text.
+
+    Args:
+        frame: The table.
+        columns: The columns that it must have and what they hold; any other holds anything.
+        argument: What the table is, for an error.
+
+    Raises:
+        ValueError: A column is missing, or holds something of another kind.
+    """
     names = [str(name) for name in frame.columns]
     _check_header(names, columns, f"run.{argument}")
     texts = []
@@ -316,7 +326,8 @@ def _sorted_sections(settings: Mapping[str, Any], *names: str) -> dict[str, Any]
     }
 
 
-def _json_text(value: Mapping[str, Any], argument: str) -> str:
+def json_text(value: Mapping[str, Any], argument: str) -> str:
+    """Return a dictionary as JSON, NaN and infinity as null, other objects as their text."""
     if not isinstance(value, Mapping):
         raise ValueError(f"run.{argument} is {value!r}; a dict is needed")
     text = json.dumps(_jsonable(value), indent=2, ensure_ascii=False, allow_nan=False)

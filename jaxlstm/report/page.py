@@ -119,20 +119,13 @@ def render(run: Run, images: Mapping[str, Image]) -> str:
     Returns:
         The page: no script, nothing to fetch, every text of the run escaped.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("jaxlstm.report", ""),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     facts = count_facts(run)
     config, summary = run.config, run.summary
     data = section(config, "data")
     context = {
         "title": str(config.get("title") or config.get("name") or "A run of jaxlstm"),
         "name": str(config.get("name") or ""),
-        "created": _date(config.get("created")),
+        "created": date_text(config.get("created")),
         "headline": headline(facts),
         "tiles": tiles(facts),
         "images": images,
@@ -143,17 +136,40 @@ def render(run: Run, images: Mapping[str, Image]) -> str:
         "classes": _classes(run),
         "scoring": facts.scoring,
         "command": str(config.get("command") or ""),
-        "settings": _pairs(section(config, "config")),
-        "data": _pairs({**data, "classes": _class_names(data.get("classes"))} if data else {}),
-        "device": _pairs(section(config, "device")),
-        "versions": _pairs(section(config, "versions")),
+        "panels": [
+            ("Configuration", pairs(section(config, "config"))),
+            ("Data", pairs({**data, "classes": class_names(data.get("classes"))} if data else {})),
+            ("Machine", pairs(section(config, "device"))),
+            ("Versions", pairs(section(config, "versions"))),
+        ],
         "notes": [str(note) for note in summary.get("notes") or []],
         "visible": VISIBLE_ROWS,
     }
-    return environment.get_template("report.html.jinja").render(context) + "\n"
+    return fill("report.html.jinja", context)
 
 
-def _date(created: Any) -> str:
+def fill(template: str, context: Mapping[str, Any]) -> str:
+    """Return a template of this package as a page, every text of the context escaped.
+
+    Args:
+        template: The file's name.
+        context: What it shows; `page.html.jinja` says what every page needs.
+
+    Returns:
+        The HTML.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("jaxlstm.report", ""),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(context) + "\n"
+
+
+def date_text(created: Any) -> str:
+    """Return an ISO date and time as a reader wants to see it; another text as it is."""
     try:
         moment = datetime.fromisoformat(str(created))
     except ValueError:
@@ -318,7 +334,8 @@ def _classes(run: Run) -> dict[str, Any] | None:
     }
 
 
-def _class_names(classes: Any) -> str | None:
+def class_names(classes: Any) -> str | None:
+    """Return how many classes there are, and the first of them, in one line."""
     if not classes:
         return None
     names = [value_text(name) for name in classes]
@@ -326,9 +343,9 @@ def _class_names(classes: Any) -> str | None:
     return f"{len(names)}: {shown}"
 
 
-def _pairs(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+def pairs(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return a dictionary as names and texts, sizes in readable units, without empty ones."""
-    pairs = []
+    found = []
     for name, value in settings.items():
         if value is None or value == "" or value == {}:
             continue
@@ -336,5 +353,5 @@ def _pairs(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
         if is_number(value):
             size = name.endswith("bytes")
             text = bytes_text(value) if size else f"{value:,}" if name == "rows" else text
-        pairs.append((name, text))
-    return pairs
+        found.append((name, text))
+    return found

@@ -13,9 +13,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from jaxlstm.data import SequenceData
 from jaxlstm.report import Run, save_run
+from jaxlstm.report.data_tables import explore
+from jaxlstm.report.explore import save_exploration
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -153,7 +157,24 @@ CASES: dict[str, dict[str, Any]] = {
 UNBROKEN = "a_title_without_a_single_place_to_break_it_" * 3
 
 
-@pytest.fixture(scope="module", params=["usual", *CASES])
+def two_splits() -> dict[str, SequenceData]:
+    rng = np.random.default_rng(0)
+    data = SequenceData(
+        rng.normal(size=(90, 30, 3)),
+        rng.permutation(np.repeat(np.arange(3), 30)),
+        ("<script>alert(1)</script>", "Walking", UNBROKEN),
+        UNBROKEN,
+        UNBROKEN,
+        groups=rng.choice([UNBROKEN, "another"], 90),
+        dropped={UNBROKEN: 12},
+        skipped=(UNBROKEN,),
+        feature_names=("x (m/s²)", "y (m/s²)", UNBROKEN),
+        rate=20.0,
+    )
+    return dict(zip(("train", "validation"), data.split(0.4), strict=True))
+
+
+@pytest.fixture(scope="module", params=["usual", *CASES, "data"])
 def page(
     request: pytest.FixtureRequest,
     run_maker: Callable[..., Run],
@@ -162,6 +183,8 @@ def page(
 ) -> Path:
     if request.param == "usual":
         return saved
+    if request.param == "data":
+        return save_exploration(explore(two_splits()), tmp_path_factory.mktemp("data"), samples=2)
     run = run_maker(**CASES[request.param])
     if request.param == "long":
         run.config.update(title=UNBROKEN, command="jaxlstm " + UNBROKEN)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import concurrent.futures
 import dataclasses
-import itertools
 import string
 from collections.abc import Callable
 from pathlib import Path
@@ -16,13 +15,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn.metrics
+from layout import check_layout
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 
 import jaxlstm.report
 from jaxlstm.report import Run, confusion_matrix, grid_map, learning_curves
-from jaxlstm.report.figure_style import SCORES, drawing, figure_bytes, label
+from jaxlstm.report.figure_style import SCORES, figure_bytes, label
 from jaxlstm.report.tables import rank_cells
 
 LONG = {
@@ -218,46 +217,7 @@ def test_nothing_is_cut_off_or_overlaps(
     for figure in every_figure(
         run_maker(**{"epochs": 4, "predictions": 200, **CASES[case]}), width
     ):
-        with drawing():
-            figure.canvas.draw()
-        box = figure.bbox.padded(1)
-        for text in figure.findobj(Text):
-            if not text.get_visible() or not text.get_text().strip():
-                continue
-            if text.axes is not None and not text.axes.get_visible():
-                continue
-            extent = text.get_window_extent()
-            inside = box.x0 <= extent.x0 and extent.x1 <= box.x1
-            inside &= box.y0 <= extent.y0 and extent.y1 <= box.y1
-            shown = text not in hidden_labels(figure)
-            assert inside or not shown, f"{text.get_text()!r} sticks out: {extent} of {box}"
-        for axes in figure.axes:
-            for ticks, low, high in (
-                (axes.get_xticklabels(), "x0", "x1"),
-                (axes.get_yticklabels(), "y0", "y1"),
-            ):
-                boxes = [
-                    text.get_window_extent()
-                    for text in ticks
-                    if text.get_text() and text not in hidden_labels(figure)
-                ]
-                boxes.sort(key=lambda extent: getattr(extent, low))
-                for first, second in itertools.pairwise(boxes):
-                    assert getattr(first, high) <= getattr(second, low) + 1.5
-
-
-def hidden_labels(figure: Figure) -> set[Text]:
-    """Return the tick labels that are not drawn: of a shared axis, outside of the limits."""
-    hidden: set[Text] = set()
-    for axes in figure.axes:
-        for axis, limits in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
-            low, high = sorted(limits)
-            for tick in [*axis.get_major_ticks(), *axis.get_minor_ticks()]:
-                seen = low - 1e-9 <= tick.get_loc() <= high + 1e-9 and axes.axison
-                for text in (tick.label1, tick.label2):
-                    if not seen or not text.get_visible() or not axes.get_visible():
-                        hidden.add(text)
-    return hidden
+        check_layout(figure)
 
 
 def test_the_users_own_style_neither_matters_nor_changes(digits_run: Run) -> None:
@@ -303,7 +263,18 @@ def test_the_package_stands_alone() -> None:
     allowed = {"jinja2", "markupsafe", "matplotlib", "numpy", "pandas", "sklearn"}
     folder = Path(jaxlstm.report.__file__).parent
     standard = {"__future__", "ast", "base64", "collections", "contextlib", "csv", "dataclasses"}
-    standard |= {"datetime", "functools", "io", "itertools", "json", "math", "os", "pathlib", "re"}
+    standard |= {
+        "datetime",
+        "functools",
+        "hashlib",
+        "io",
+        "itertools",
+        "json",
+        "math",
+        "os",
+        "pathlib",
+        "re",
+    }
     standard |= {"secrets", "textwrap", "threading", "typing", "unicodedata"}
     for path in folder.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
