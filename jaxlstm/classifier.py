@@ -28,7 +28,7 @@ from jaxlstm.grid.outcome import INTERRUPTED, Outcome
 from jaxlstm.grid.plan import default_layout, make_plan
 from jaxlstm.grid.run import execute
 from jaxlstm.grid.space import Fold, Network, Problem, Trial, hold_out
-from jaxlstm.train import hyperparameters
+from jaxlstm.train import augment, hyperparameters, standardization
 from jaxlstm.train.trial import Data, Structure, Weights, mode_argument
 
 
@@ -38,6 +38,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
     optimizer: str
     learning_rate: float | None
     class_weight: Any
+    augment: Any
+    standardize: bool
     batch_size: int
     epochs: int
     validation_fraction: float
@@ -174,7 +176,15 @@ class Classifier(ClassifierMixin, BaseEstimator):
         placeholders: dict[str, Any] = dict.fromkeys(names, 0.0)
         # A batch of more than all rows is all of them.
         batch_size = min(int(params["batch_size"]), len(labels))
-        structure = Structure(module.clone(**placeholders), batch_size, names)
+        if not isinstance(self.standardize, bool | np.bool_):
+            raise TypeError(f"standardize must be True or False, got {self.standardize!r}.")
+        structure = Structure(
+            module.clone(**placeholders),
+            batch_size,
+            names,
+            augment=augment.checked(self.augment, x.shape[1:], x.dtype),
+            standardizes=bool(self.standardize),
+        )
         try:
             hash(module)
         except TypeError as error:
@@ -271,6 +281,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
                 " plateau schedule), but there are none: give validation_data, a"
                 " validation_fraction above 0, or watch 'loss' or 'accuracy'."
             )
+        if network.structure.standardizes:
+            network = network.standardized(standardization.fit(x, fold.train))
         trial = Trial(0, 0, 0, seed, 0, 0, network, {})
         problem = Problem([trial], [fold], [Data(x, labels)])
         plan = make_plan(problem, layout=default_layout(jax.devices()[0].platform), measure=False)
@@ -319,7 +331,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         self._check_shape(x, self.sample_shape_)
         return programs.predict(
             self.network_.structure,
-            self.network_.hyperparameters.fields,
+            self.network_.hyperparameters,
             Weights(self.params_, self.collections_),
             x,
         )

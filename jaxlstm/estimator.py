@@ -79,11 +79,18 @@ class FlaxClassifier(Classifier):
       l2: weight of the sum of squares of all kernels in the loss (Keras's L2).
       label_smoothing: share of a label spread over all classes.
       class_weight: None, "balanced" (scikit-learn's) or a dict of class: weight.
+      augment: what training rows go through before the network sees them, other random changes for
+        each row and epoch: an augmentation of `jaxlstm.train.augment` or a tuple of them, in order;
+        ``()``: none. A row of X is an image ``[H, W]`` to those of images, a sequence ``[T, F]`` to
+        the others. Loss and accuracy of training are of the changed rows.
+      standardize: whether to bring each feature (the last axis of X) to mean 0 and standard deviation
+        1, by the rows that are trained on alone, over all their steps; a constant feature is only
+        centred. It is kept with the fitted classifier, and follows augmentation.
       validation_fraction: share of the training rows, stratified, on which val_ metrics are watched
         where early stopping, the best weights or "plateau" do so and `fit` gets no validation_data
         (scikit-learn's). 0 in a search: they watch the fold that scores them, which flatters.
-      random_state: seed of initial weights, shuffling and dropout: an integer, a NumPy RandomState or
-        None for another one each time.
+      random_state: seed of initial weights, shuffling, dropout and augmentation: an integer, a NumPy
+        RandomState or None for another one each time.
       verbose: 1 shows a progress bar.
 
     Example:
@@ -151,6 +158,8 @@ class FlaxClassifier(Classifier):
         l2: float = 0.0,
         label_smoothing: float = 0.0,
         class_weight: Any = None,
+        augment: Any = (),
+        standardize: bool = False,
         validation_fraction: float = 0.1,
         random_state: Any = None,
         verbose: int = 0,
@@ -207,6 +216,8 @@ class FlaxClassifier(Classifier):
         self.l2 = l2
         self.label_smoothing = label_smoothing
         self.class_weight = class_weight
+        self.augment = augment
+        self.standardize = standardize
         self.validation_fraction = validation_fraction
         self.random_state = random_state
         self.verbose = verbose
@@ -285,6 +296,8 @@ class LSTMClassifier(Classifier):
       l2: see `FlaxClassifier`.
       label_smoothing: see `FlaxClassifier`.
       class_weight: see `FlaxClassifier`.
+      augment: see `FlaxClassifier`.
+      standardize: see `FlaxClassifier`.
       validation_fraction: see `FlaxClassifier`.
       random_state: see `FlaxClassifier`.
       verbose: see `FlaxClassifier`.
@@ -360,6 +373,8 @@ class LSTMClassifier(Classifier):
         l2: float = 0.0,
         label_smoothing: float = 0.0,
         class_weight: Any = None,
+        augment: Any = (),
+        standardize: bool = False,
         validation_fraction: float = 0.1,
         random_state: Any = None,
         verbose: int = 0,
@@ -423,6 +438,8 @@ class LSTMClassifier(Classifier):
         self.l2 = l2
         self.label_smoothing = label_smoothing
         self.class_weight = class_weight
+        self.augment = augment
+        self.standardize = standardize
         self.validation_fraction = validation_fraction
         self.random_state = random_state
         self.verbose = verbose

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from jaxlstm import LSTMClassifier
+from jaxlstm.train.augment import RandomFlip, Rotation
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +101,17 @@ VALUES: list[tuple[str, Any, type[Exception], str]] = [
     ("epochs", True, TypeError, r"epochs must be .* got True \(bool\)"),
     ("batch_size", 0, ValueError, "batch_size must be an integer of at least 1, got 0"),
     ("batch_size", "8", TypeError, r"batch_size must be .* got '8' \(str\)"),
+    ("augment", "flip", TypeError, "augment must be an augmentation .* got 'flip'"),
+    ("augment", (RandomFlip,), TypeError, r"augment\[0\] must be .* Did you mean RandomFlip\(\)\?"),
+    ("augment", ([],), TypeError, r"augment\[0\] must be called as \(key, row\), got \[\]"),
+    ("augment", Rotation(), ValueError, r"channels in threes, .* got a row of shape \(4, 2\)"),
+    (
+        "augment",
+        lambda key, x: x[1:],
+        ValueError,
+        r"\(4, 2\); it returns float32 of shape \(3, 2\)",
+    ),
+    ("standardize", 1, TypeError, "standardize must be True or False, got 1"),
     ("random_state", -1, ValueError, r"random_state must be in \[0, 2\*\*32\), got -1"),
     ("random_state", 2**32, ValueError, "random_state must be in .* got 4294967296"),
     ("random_state", "x", ValueError, "'x' cannot be used to seed"),

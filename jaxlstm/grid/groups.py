@@ -158,6 +158,8 @@ def _merged(a: _Candidate, b: _Candidate, costs: Costs) -> _Candidate | None:
     ours, theirs = a.sharing.structure, b.sharing.structure
     if a.shape != b.shape or ours.traced_fields != theirs.traced_fields:
         return None
+    if (ours.augment, ours.standardizes) != (theirs.augment, theirs.standardizes):
+        return None
     module = _common(ours.module, theirs.module)
     if module is None:
         return None
@@ -171,7 +173,7 @@ def _merged(a: _Candidate, b: _Candidate, costs: Costs) -> _Candidate | None:
     lanes = a.sharing.lanes + b.sharing.lanes
     options = []
     for size in sorted(sizes):
-        structure = Structure(module, size, ours.traced_fields)
+        structure = dataclasses.replace(ours, module=module, micro_batch=size)
         seconds = _seconds(structure, a.shape, walks, costs)
         options.append(_Candidate(Sharing(structure, lanes), a.shape, walks, seconds))
     return min(options, key=lambda one: one.seconds)

@@ -111,7 +111,9 @@ def micro_batch_seconds(
 
     _, numbers, data, rows, *rest = jax.tree.map(zeros, args)
     numbers = numbers._replace(
-        batch_size=np.full_like(numbers.batch_size, size), decay_epochs=numbers.decay_epochs + 1
+        batch_size=np.full_like(numbers.batch_size, size),
+        decay_epochs=numbers.decay_epochs + 1,
+        standardization=jax.tree.map(np.ones_like, numbers.standardization),
     )
     numbers = place(numbers, True)
     data = Data(*place(data, False))

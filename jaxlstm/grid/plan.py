@@ -266,6 +266,10 @@ def describe(problem: Problem, structure: Structure, lanes: Sequence[Lane]) -> s
     text = f"{type(module).__name__}({', '.join(shown)}), batch {', '.join(map(str, batches))}"
     if batches != [structure.micro_batch]:
         text += f" by {structure.micro_batch}"
+    if structure.augment:
+        text += f", augmented by {', '.join(map(repr, structure.augment))}"
+    if structure.standardizes:
+        text += ", standardized"
     own = len({network.structure.module for network in networks})
     if own > 1:
         text += f", {own} widths padded"

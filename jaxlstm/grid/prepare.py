@@ -16,6 +16,7 @@ from sklearn.utils.validation import indexable
 
 from jaxlstm.grid.outcome import Outcome
 from jaxlstm.grid.space import Fold, Network, Problem, Trial, hold_out
+from jaxlstm.train import standardization
 from jaxlstm.train.hyperparameters import nearest
 from jaxlstm.train.trial import Data
 
@@ -89,6 +90,7 @@ class Prepared:
             for number, split in enumerate(splits)
         ]
         self._held_out: dict[Any, int] = {}
+        self._standardizations: dict[tuple[int, int], standardization.Standardization] = {}
         self._row_lists = list(self.folds)
         self.seeds, self.refit_seed = self._draw_seeds(random_state)
         #: Of all candidates so far: `problem` adds to them.
@@ -165,6 +167,7 @@ class Prepared:
         self.estimators += [clone(self.base).set_params(**_copies(c)) for c in candidates]
         for cell in cells:
             networks: dict[Any, Network] = {}
+            standardized: dict[Any, Network] = {}
             for number in range(len(self.folds)):
                 variant = self._variant(cell, number)
                 network = self._network(cell, number, variant, networks)
@@ -174,6 +177,7 @@ class Prepared:
                     if isinstance(own, Integral):
                         seed = int(own) + repeat
                     rows = self._rows(number, network.holds_out, seed)
+                    own_network = self._standardized(network, variant, rows, standardized)
                     trials.append(
                         Trial(
                             first + len(trials),
@@ -182,7 +186,7 @@ class Prepared:
                             seed,
                             variant,
                             rows,
-                            network,
+                            own_network,
                             self.candidates[cell],
                         )
                     )
@@ -205,6 +209,21 @@ class Prepared:
             except (TypeError, ValueError) as error:
                 kind = TypeError if isinstance(error, TypeError) else ValueError
                 raise kind(f"{error} (in the cell {self.candidates[cell]})") from error
+        return known[key]
+
+    def _standardized(
+        self, network: Network, variant: int, rows: int, known: dict[Any, Network]
+    ) -> Network:
+        """The network for one row list, by whose training rows its inputs are standardised."""
+        if not network.structure.standardizes:
+            return network
+        key = id(network), variant, rows
+        if key not in known:
+            place = variant, rows
+            if place not in self._standardizations:
+                x, numbers = self._datasets[variant].x, self._row_lists[rows].train
+                self._standardizations[place] = standardization.fit(x, numbers)
+            known[key] = network.standardized(self._standardizations[place])
         return known[key]
 
     def _fits_all(self, batch_size: Any) -> bool:

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxlstm.train import trial
+from jaxlstm.train import standardization, trial
 from jaxlstm.train.trial import Data, Rows, State, Structure, Weights
 
 LAYOUTS = ("loop", "vmap")
@@ -266,18 +266,20 @@ def replace_lanes(mesh: Mesh, states: Any, others: Any, new: np.ndarray) -> Any:
 PREDICTION_BATCH = 256
 
 
-def predict(structure: Structure, fields: Any, weights: Weights, x: Any) -> np.ndarray:
-    """Class probabilities ``[M, C]`` of rows ``x [M, ...]``.
+def predict(structure: Structure, hyperparameters: Any, weights: Weights, x: Any) -> np.ndarray:
+    """Class probabilities ``[M, C]`` of rows ``x [M, ...]``, standardised where the trial's were.
 
     Rows go in batches of 256, the last one filled up to a power of two, so that few programs serve
     every number of rows.
     """
 
-    def probabilities(fields: Any, weights: Weights, x: Any) -> Any:
+    def probabilities(fields: Any, standardize_by: Any, weights: Weights, x: Any) -> Any:
+        x = standardization.apply(standardize_by, x)
         logits, _ = trial.apply(structure, fields, weights, x)
         return jax.nn.softmax(logits)
 
-    known = jax.device_put((fields, weights))
+    used = hyperparameters.fields, hyperparameters.standardization, weights
+    known = jax.device_put(used)
     parts = []
     for start in range(0, len(x), PREDICTION_BATCH):
         batch = x[start : start + PREDICTION_BATCH]

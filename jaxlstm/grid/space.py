@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 
 from jaxlstm.train.hyperparameters import Hyperparameters
+from jaxlstm.train.standardization import Standardization
 from jaxlstm.train.trial import Data, Rows, Structure
 
 
@@ -30,6 +31,11 @@ class Network:
     def batch_size(self) -> int:
         """Rows of an optimizer step."""
         return int(self.hyperparameters.batch_size)
+
+    def standardized(self, standardization: Standardization) -> Network:
+        """The network with what its inputs are standardised by."""
+        numbers = self.hyperparameters._replace(standardization=standardization)
+        return dataclasses.replace(self, hyperparameters=numbers)
 
     @property
     def run_key(self) -> Any:

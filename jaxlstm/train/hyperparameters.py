@@ -101,6 +101,7 @@ class Hyperparameters(NamedTuple):
     label_smoothing: Any
     class_weight: Any  # shape=(C,)
     fields: dict[str, Any]  # traced fields of the network
+    standardization: Any = None  # a `Standardization` of its inputs, shape=(F,) each
 
 
 # What a trial trains with unless told otherwise: Keras's defaults where Keras has the parameter.

@@ -17,10 +17,14 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxlstm.nn.layers import BATCH, FIRST_ROW
-from jaxlstm.train import objective, optimizers, schedules, stopping
+from jaxlstm.train import objective, optimizers, schedules, standardization, stopping
+from jaxlstm.train.augment import Augmentations, augment_rows
 from jaxlstm.train.hyperparameters import OPTIMIZERS, Hyperparameters
 
 Array = jax.Array
+
+# Of an epoch's key: numbers 0 and 1 are the shuffle's and dropout's.
+_AUGMENT_KEY = 2
 
 # Rows evaluated at a time. Fixed, so that a trial's numbers do not depend on how many rows others
 # are validated on.
@@ -35,6 +39,8 @@ class Structure:
     micro_batch: int  # rows of a forward and backward pass
     traced_fields: tuple[str, ...] = ()
     optimizers: tuple[str, ...] = OPTIMIZERS  # that the program has
+    augment: Augmentations = ()  # what training rows go through
+    standardizes: bool = False  # whether its hyperparameters have a standardization
 
 
 class Data(NamedTuple):
@@ -200,7 +206,8 @@ def evaluate(
     def body(index: Array, totals: tuple[Array, Array]) -> tuple[Array, Array]:
         row, valid = _take(rows, count, index * EVALUATION_BATCH, count, EVALUATION_BATCH)
         labels = data.y[row]
-        logits, _ = apply(structure, hyperparameters.fields, weights, data.x[row])
+        x = standardization.apply(hyperparameters.standardization, data.x[row])
+        logits, _ = apply(structure, hyperparameters.fields, weights, x)
         loss = objective.cross_entropy(logits, labels, hyperparameters.label_smoothing)
         loss = jnp.sum(jnp.where(valid, loss, 0))
         return totals[0] + loss, totals[1] + objective.count_correct(logits, labels, valid)
@@ -239,7 +246,8 @@ def _train_rows(
     size = structure.micro_batch
     dtype = data.x.dtype
     h = hyperparameters
-    shuffle_key, dropout_key = jax.random.split(jax.random.fold_in(state.key, state.epoch))
+    epoch_key = jax.random.fold_in(state.key, state.epoch)
+    shuffle_key, dropout_key = jax.random.split(epoch_key)
     order = _shuffle(shuffle_key, rows.train, rows.n_train)
     batches = -(-rows.n_train // h.batch_size)
     parts = -(-h.batch_size // size)  # micro-batches of a batch
@@ -253,6 +261,11 @@ def _train_rows(
         end = first + jnp.minimum(h.batch_size, rows.n_train - first)
         row, valid = _take(order, rows.n_train, start, end, size)
         x, labels = data.x[row], data.y[row]
+        if structure.augment:
+            x = augment_rows(
+                structure.augment, jax.random.fold_in(epoch_key, _AUGMENT_KEY), x, start
+            )
+        x = standardization.apply(h.standardization, x)
         batch_rows = (end - first).astype(dtype)
 
         def loss_fn(params: Any) -> Any:
@@ -327,7 +340,8 @@ def train_epoch(
     """Trains for one epoch over the shuffled training rows, then evaluates on the validation rows.
 
     The last, short batch is used; its loss is the mean over its own rows. Loss and accuracy of
-    training are running ones, taken before each step with dropout on, as Keras reports them.
+    training are running ones, taken before each step with dropout on, as Keras reports them. Training
+    rows are augmented, then standardised; validation rows are standardised alone.
 
     Args:
       structure: network and micro-batch size.

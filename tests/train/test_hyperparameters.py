@@ -217,7 +217,11 @@ def test_nearest() -> None:
 class TestDefaults:
     def test_they_are_allowed_and_complete(self) -> None:
         check(DEFAULTS)
-        assert DEFAULTS.keys() == {*Hyperparameters._fields} - {"class_weight", "fields"}
+        assert DEFAULTS.keys() == {*Hyperparameters._fields} - {
+            "class_weight",
+            "fields",
+            "standardization",
+        }
 
     @pytest.mark.parametrize(
         "optimizer",
