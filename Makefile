@@ -10,8 +10,8 @@ BIN = $(VENV)/bin
 demo: $(VENV)/.installed  ## Search the digits grid (54 fits) and write results/digits/report.html
 	$(BIN)/python -m experiments.digits
 
-test: $(VENV)/.installed-test  ## Run the tests
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow"
+test: $(VENV)/.installed-test  ## Run the tests, or those named in TESTS
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow" $(TESTS)
 
 test-all: $(VENV)/.installed-test  ## Run the slow tests, too
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile

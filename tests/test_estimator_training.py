@@ -180,7 +180,7 @@ class Normed(nn.Module):
         return nn.Dense(self.classes)(x)
 
 
-@pytest.mark.parametrize("kind", ["lstm", "batch statistics"])
+@pytest.mark.parametrize("kind", [pytest.param("lstm", marks=pytest.mark.slow), "batch statistics"])
 def test_a_batch_of_more_than_all_rows_is_all_of_them(kind: str, data: Any) -> None:
     X, y = data
     model: Any = LSTMClassifier(units=3, epochs=2, random_state=0)

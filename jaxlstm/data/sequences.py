@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -64,7 +64,7 @@ class SequenceData:
                 digest.update(b"None")
                 continue
             digest.update(f"{array.dtype}{array.shape}".encode())
-            digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+            digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
         return digest.hexdigest()
 
     @property
@@ -74,7 +74,7 @@ class SequenceData:
 
     def take(self, rows: np.ndarray) -> SequenceData:
         """Returns these rows."""
-        parts = {
+        parts: dict[str, Any] = {
             field: None if (array := getattr(self, field)) is None else array[rows]
             for field in ("x", "y", "groups", "lengths")
         }

@@ -12,8 +12,9 @@ import contextlib
 import functools
 import threading
 import time
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -28,7 +29,12 @@ LAYOUTS = ("loop", "vmap")
 
 _KEYS = "threefry2x32"
 
-_programs: dict[Any, Any] = {}
+#: Share of the pieces of memory that Linux lets a process map (65,530 as a rule) beyond which the
+#: programs used longest ago are forgotten. A training program on CPU takes up to a thousand, and at
+#: the limit the compiler crashes.
+MOST_MAPPED = 0.5
+
+_programs: OrderedDict[Any, Any] = OrderedDict()  # the one used last comes last
 _locks: dict[Any, threading.Lock] = {}
 _lock = threading.Lock()
 
@@ -60,15 +66,39 @@ def _compiled(
     with _lock:
         lock = _locks.setdefault(key, threading.Lock())
     with lock:  # one lock a program: different programs compile side by side
-        if key not in _programs:
+        program = _programs.get(key)
+        if program is None:
+            _make_room()
             start = time.perf_counter()
             # Random streams must not depend on the sizes that they are drawn for.
             with jax.threefry_partitionable(True):
-                _programs[key] = jax.jit(function, **jit).lower(*args).compile(options)
+                program = jax.jit(function, **jit).lower(*args).compile(options)
             with _lock:
                 compilations[kind] += 1
                 _compile_seconds.append(time.perf_counter() - start)
-    return _programs[key]
+        with _lock:
+            _programs[key] = program
+            _programs.move_to_end(key)
+    return program
+
+
+def _make_room() -> None:
+    """Forgets the programs used longest ago where memory's map is near its limit."""
+    while _programs and _mapped() > MOST_MAPPED:
+        with _lock:
+            for _ in range(max(1, len(_programs) // 4)):
+                if _programs:
+                    _programs.popitem(last=False)
+
+
+def _mapped() -> float:
+    """Share of the pieces of memory that this process may map which it has; 0 but on Linux."""
+    try:
+        limit = int(Path("/proc/sys/vm/max_map_count").read_text())
+        with open("/proc/self/maps", "rb") as pieces:
+            return sum(1 for _ in pieces) / limit
+    except OSError:
+        return 0.0
 
 
 def settings() -> dict[str, Any]:

@@ -174,7 +174,9 @@ def test_fused_equals_alone_in_float64(
 
 @pytest.mark.parametrize("sizes", SIZES)
 def test_fused_equals_alone_bit_for_bit(sizes: Any, data: Any, run: Any) -> None:
-    among = run(data, [FACTORS | sizes, STOPPING], layout="loop")
+    # Each width is a program of its own here, so that the short form has one.
+    width = {"units": [3]} if sizes else {}
+    among = run(data, [FACTORS | sizes | width, STOPPING | width], layout="loop")
     for row in sample(among, 20 if sizes else 40):
         assert_equal(data, among, row, alone(data, among, row), rtol=None)
 
@@ -234,6 +236,7 @@ def test_what_is_added_to_a_grid_changes_no_other_trial(more: Any, data: Any, ru
         )
 
 
+@pytest.mark.slow
 def test_a_batch_of_more_than_all_rows_is_a_batch_of_all_rows(data: Any, run: Any) -> None:
     among = run(data, {"units": [3], "batch_size": [17, 26, 1000]}, layout="loop", n_seeds=1)
     for row in among.rows[::2]:
@@ -256,10 +259,10 @@ def test_padding_stays_zero(double: Any, run: Any, monkeypatch: Any, x64: None) 
         return own_weights(self, states, slot, trial)
 
     monkeypatch.setattr(Lanes, "own_weights", watched)
-    optimizers = ["adam", "rmsprop", "sgd", "adadelta", "nadam", "lion"]
+    optimizers = ["adam", "adadelta", "lion"]
     grid = {"units": [(3, 5), (6, 2), (4, 4)], "dense": [(2,), (3,)], "optimizer": optimizers}
     run(double, grid | {"epochs": [3], "batch_size": [7]}, layout="vmap", n_seeds=1)
-    assert len(seen) == 36 * 3
+    assert len(seen) == 18 * 3
     for lanes, state, trial in seen:
         own, wide = trial.network.structure.module, lanes.structure.module
         assert padding.width_of(wide) == (6, 5, 3)

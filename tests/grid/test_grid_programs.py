@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import threading
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -159,7 +161,7 @@ def test_many_threads_compile_a_program_once() -> None:
 
 
 def test_clear_forgets_programs(data: Any, classifier: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr(programs, "_programs", {})
+    monkeypatch.setattr(programs, "_programs", OrderedDict())
     monkeypatch.setattr(programs, "_locks", {})
     x = np.arange(3, dtype=np.float32)
     before = compiled()
@@ -168,3 +170,51 @@ def test_clear_forgets_programs(data: Any, classifier: Any, monkeypatch: Any) ->
     programs.clear()
     programs._compiled("test", "clear", lambda x: x + 1, (x,))
     assert (compiled() - before)["test"] == 2
+
+
+def test_programs_used_longest_ago_go_when_memory_is_full(monkeypatch: Any) -> None:
+    monkeypatch.setattr(programs, "_programs", OrderedDict())
+    monkeypatch.setattr(programs, "_mapped", lambda: len(programs._programs) / 8)
+    x = np.arange(3, dtype=np.float32)
+
+    def run(number: int) -> Any:
+        return programs._compiled("test", f"room {number}", lambda x: x + number, (x,))
+
+    for number in range(5):
+        run(number)
+    run(0)  # used again: the oldest is 1 now
+    for number in range(5, 12):
+        np.testing.assert_array_equal(run(number)(x), x + number)
+        assert len(programs._programs) <= 6
+    names = [key[1] for key in programs._programs]
+    assert names[-1] == "room 11"
+    assert "room 1" not in names
+    before = compiled()
+    run(11)
+    run(1)
+    assert (compiled() - before)["test"] == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="counts pieces on Linux alone")
+def test_forgotten_programs_give_their_memory_back() -> None:
+    def pieces() -> float:
+        gc.collect()
+        return programs._mapped()
+
+    def run(number: int) -> None:
+        program = programs._compiled(
+            "test",
+            f"memory {number}",
+            lambda x: jax.numpy.sort(jax.numpy.tanh(x @ x.T + number)) @ x,
+            (np.eye(8, dtype=np.float32),),
+        )
+        program(np.eye(8, dtype=np.float32))
+
+    run(0)
+    start = pieces()
+    for number in range(1, 9):
+        run(number)
+    full = pieces()
+    programs.clear()
+    assert 0 < start < full < 1
+    assert pieces() < start + (full - start) / 4

@@ -155,7 +155,7 @@ class Runs:
         return found
 
 
-@pytest.mark.parametrize("layout", ["loop", "vmap"])
+@pytest.mark.parametrize("layout", ["loop", pytest.param("vmap", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
 def test_killed_at_any_moment_and_resumed(
     kills: int, layout: str, data: Any, tmp_path: Path
@@ -221,7 +221,7 @@ def break_off(monkeypatch: pytest.MonkeyPatch, search: GridSearch, data: Any, af
     return False
 
 
-@pytest.mark.parametrize("layout", ["loop", "vmap"])
+@pytest.mark.parametrize("layout", ["loop", pytest.param("vmap", marks=pytest.mark.slow)])
 def test_every_save_is_one_to_go_on_from(
     layout: str, data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
