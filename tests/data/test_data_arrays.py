@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from jaxlstm.data import load_arrays
+from jaxlstm.data.arrays import from_arrays, load_arrays
 
 X = np.random.default_rng(0).normal(size=(6, 4, 2)).astype(np.float32)
 Y = np.array([3, 1, 3, 20, 1, 20])
@@ -79,6 +80,66 @@ def test_csv_comes_back(x: np.ndarray, names: list[str], tmp_path_factory: Any) 
     assert [data.classes[label] for label in data.y] == labels
 
 
+def test_npz_with_groups_lengths_and_names(tmp_path: Path) -> None:
+    groups, lengths = np.array(["b", "a", "b", "c", "a", "c"]), np.array([4, 0, 1, 2, 4, 3])
+    path = npz(
+        tmp_path,
+        x=X,
+        y=np.array([1, 0, 1, 3, 0, 3]),
+        groups=groups,
+        lengths=lengths,
+        classes=np.array(["zero", "one", "two", "three"]),
+        feature_names=np.array(["a (m)", "b (s)"]),
+    )
+    data = load_arrays(path)
+    assert [*data.labels] == ["one", "zero", "one", "three", "zero", "three"]
+    assert data.classes == ("zero", "one", "two", "three")
+    assert data.groups is not None
+    assert data.lengths is not None
+    np.testing.assert_array_equal(data.groups, groups)
+    np.testing.assert_array_equal(data.lengths, lengths)
+    assert data.feature_names == ("a (m)", "b (s)")
+    train, test = data.split(0.4, by="group")
+    assert not {*train.groups.tolist()} & {*test.groups.tolist()}  # type: ignore[union-attr]
+
+
+def test_from_arrays() -> None:
+    names = pd.Series(["b", "a", "b", "c", "a", "c"])
+    data = from_arrays(X.tolist(), names, groups=[*"xxyyzz"], name="mine", source="a sensor")
+    np.testing.assert_array_equal(data.x, X)
+    assert data.classes == ("a", "b", "c")
+    assert [*data.labels] == [*names]
+    assert [*data.groups] == [*"xxyyzz"]  # type: ignore[misc]
+    assert (data.lengths, data.name, data.source) == (None, "mine", "a sensor")
+    # The same rows by file and by hand are the same data.
+    assert from_arrays(X, Y).sha256 == from_arrays(X, Y.tolist()).sha256
+
+
+BAD_ARRAYS: list[tuple[dict[str, Any], str]] = [
+    ({"groups": [1, 2]}, r"groups must have shape \[6\], as x has, got \(2,\)"),
+    ({"groups": [1, 2, np.nan, 3, 4, 5]}, "groups is NaN at row 2"),
+    ({"groups": ["a", None, *"abcd"]}, "groups must hold numbers or strings, got None at row 1"),
+    ({"lengths": np.full(6, 2.0)}, "lengths must be integers, got values of type float64"),
+    ({"lengths": [4, 4, 5, 4, 4, 4]}, "the length of row 2 is 5; x has 4 steps a row"),
+    ({"lengths": [4, 4, 4, 4, 4, -1]}, "the length of row 5 is -1"),
+    ({"classes": [*"abc"]}, r"y must be indices of the 3 classes, integers in 0\.\.2, got 1, 20"),
+    ({"classes": [*"ab"], "y": [*"abbaab"]}, r"integers in 0\.\.1, got a"),
+    ({"feature_names": ["one"]}, r"1 feature names do not fit x of shape \(6, 4, 2\)"),
+    ({"x": X.astype(str)}, "x must hold numbers, got values of type <U"),
+    ({"y": ["a", 1, *"abcd"]}, "^here: y must hold"),
+]
+
+
+@pytest.mark.parametrize("number", range(len(BAD_ARRAYS)))
+def test_bad_arrays(number: int) -> None:
+    content, message = BAD_ARRAYS[number]
+    if message.startswith("^"):
+        content["y"] = np.array(content["y"], object)
+    with pytest.raises(ValueError, match=message) as caught:
+        from_arrays(**{"x": X, "y": Y, "source": "here", **content})
+    assert str(caught.value).startswith("here")
+
+
 BAD_NPZ: list[tuple[dict[str, Any], str]] = [
     ({"x": X, "z": Y}, "has no array 'y'; it has x, z"),
     ({}, "has no array 'x'; it has none"),
@@ -133,7 +194,7 @@ def test_damaged_npz(tmp_path: Path) -> None:
 BAD_CSV: list[tuple[str | bytes, str]] = [
     ("", "is not a readable csv file: No columns"),
     ("a,b,label\n", "has no rows"),
-    ("a,b\n1,2\n", "has no column 'label' for the labels; its columns: a, b"),
+    ("a,b\n1,2\n", "has no column 'label'; its columns: a, b"),
     (",".join("abcdefghij") + "\n", r"its columns: a, b, c, d, e, f, g, h, \.\.\."),
     ("label\nx\ny\n", "its rows are empty"),
     ("a,b,label\n1,2,x\n3,oops,y\n", "line 3, column 'b': 'oops' is not a number"),

@@ -1,0 +1,150 @@
+"""The user's own long table: one line a moment in time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from jaxlstm.data.arrays import (
+    check_columns,
+    from_arrays,
+    place_of,
+    read_delimited,
+    to_labels,
+    to_numbers,
+)
+from jaxlstm.data.sequences import SequenceData
+
+_SEPARATORS = {".csv": ",", ".tsv": "\t"}
+
+
+def load_table(
+    path: str | Path,
+    *,
+    id: str = "id",
+    time: str = "time",
+    label: str = "label",
+    group: str | None = None,
+    features: Sequence[str] | None = None,
+    length: int | None = None,
+) -> SequenceData:
+    """Loads sequences from a table with a line for each moment of each.
+
+    The sequences come in the order in which their ids first appear; a sequence's rows are sorted by
+    time, those of the same time staying in the order of the file. Shorter sequences are padded with
+    zeros at the end, and ``lengths`` says how many steps of each are its own.
+
+    Args:
+      path: of a ``.csv``, ``.tsv`` or ``.parquet`` file (the last needs pyarrow).
+      id: column that says which sequence a row belongs to.
+      time: column to sort by: numbers, or dates and times in ISO 8601.
+      label: column with the sequence's label, the same in all its rows.
+      group: column that says who the sequence is from, the same in all its rows.
+      features: columns of numbers that make the features, in this order; by default all others.
+      length: steps of every sequence: longer ones are cut at the end. By default the longest's.
+
+    Returns:
+      Sequences ``[N, T, F]``.
+
+    Raises:
+      FileNotFoundError: no such file.
+      ImportError: a parquet file, and nothing to read it with.
+      ValueError: a damaged file, a missing column or value, or an id with several labels or groups.
+    """
+    path = Path(path)
+    if length is not None and length < 1:
+        raise ValueError(f"length must be at least 1 step, got {length}.")
+    keys = [id, time, label, *([] if group is None else [group])]
+    chosen = [*keys, *(features or ())]
+    twice = sorted({column for column in chosen if chosen.count(column) > 1})
+    if twice:
+        raise ValueError(f"column {twice[0]!r} is named for two purposes.")
+    table = _read(path, keys)
+    if not len(table):
+        raise ValueError(f"{path} has no rows.")
+    if features is None:
+        features = [column for column in table.columns if column not in keys]
+    check_columns(path, table, ())
+    missing = [column for column in features if column not in table]
+    check_columns(path, table, missing)
+    if not features:
+        raise ValueError(f"{path} has no columns of features beside {', '.join(keys)}.")
+
+    number, ids = pd.factorize(table[id])
+    order = np.lexsort((_moments(path, table[time]), number))
+    counts = np.bincount(number)
+    steps = int(counts.max()) if length is None else length
+    place = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
+    kept = place < steps
+    sequence = number[order]
+    x = np.zeros((len(ids), steps, len(features)))
+    for feature, column in enumerate(features):
+        values = to_numbers(path, table[column])[order]
+        x[sequence[kept], place[kept], feature] = values[kept]
+    lengths = np.minimum(counts, steps)
+    return from_arrays(
+        x,
+        to_labels(_one_per_id(path, table, id, label)),
+        groups=None if group is None else to_labels(_one_per_id(path, table, id, group)),
+        lengths=None if (lengths == steps).all() else lengths,
+        name=path.stem,
+        source=str(path),
+        feature_names=[str(column) for column in features],
+    )
+
+
+def _read(path: Path, keys: list[str]) -> pd.DataFrame:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is not there: give the path of a .csv or .tsv file.")
+    if path.suffix in _SEPARATORS:
+        return read_delimited(path, keys, _SEPARATORS[path.suffix])
+    if path.suffix != ".parquet":
+        raise ValueError(
+            f"{path} must end in .csv, .tsv or .parquet, got {path.suffix or 'no ending'!r}."
+        )
+    try:
+        table = pd.read_parquet(path).reset_index(drop=True)
+    except ImportError as error:
+        raise ImportError(f"{path} needs pyarrow: pip install pyarrow.") from error
+    except (ValueError, OSError) as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise ValueError(f"{path} is not a readable parquet file: {reason}.") from error
+    check_columns(path, table, keys)
+    for column in keys:
+        if not pd.api.types.is_datetime64_any_dtype(table[column]):
+            table[column] = table[column].astype(str)
+    return table
+
+
+def _moments(path: Path, column: pd.Series) -> np.ndarray:
+    """Something to sort by."""
+    if pd.api.types.is_datetime64_any_dtype(column):
+        return column.to_numpy()
+    numbers = pd.to_numeric(column, errors="coerce")
+    if not numbers.isna().any():
+        return numbers.to_numpy()
+    dates = pd.to_datetime(column, errors="coerce", format="ISO8601", utc=True)
+    if not dates.isna().any():
+        return dates.to_numpy()
+    row = int((numbers.isna() & dates.isna()).to_numpy().argmax())
+    raise ValueError(
+        f"{path}, {place_of(path, row)}, column {column.name!r}: {column.iloc[row]!r} is neither a"
+        " number nor a date as 2024-05-31T12:00:00, or others in the column are of the other kind."
+    )
+
+
+def _one_per_id(path: Path, table: pd.DataFrame, id: str, column: str) -> pd.Series:
+    """The value that a column has for each id, in the order in which these first appear."""
+    pairs = table[[id, column]].drop_duplicates()
+    again = pairs[id].duplicated().to_numpy()
+    if again.any():
+        name = pairs[id].iloc[int(again.argmax())]
+        found = ", ".join(map(repr, pairs[column][pairs[id] == name].iloc[:3]))
+        raise ValueError(
+            f"{path}: {id} {name!r} has several values in the column {column!r}: {found}; all rows"
+            " of a sequence must have the same one."
+        )
+    return pairs[column]
