@@ -285,7 +285,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
             network = network.standardized(standardization.fit(x, fold.train))
         trial = Trial(0, 0, 0, seed, 0, 0, network, {})
         problem = Problem([trial], [fold], [Data(x, labels)])
-        plan = make_plan(problem, layout=default_layout(jax.devices()[0].platform), measure=False)
+        plan = make_plan(problem, layout=default_layout(problem), measure=False)
         if self.verbose:
             from jaxlstm.grid.progress import LiveProgress
 

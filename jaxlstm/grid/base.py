@@ -227,9 +227,9 @@ class LaneSearch(BaseSearchCV):
             layout = store.notes.get("layout", layout)  # a search goes on as it began
         memory_limit = self.memory_limit
         if jax.process_count() > 1:
-            if layout == "loop":
+            if layout in ("loop", "stream"):
                 raise ValueError(
-                    "layout='loop' trains each lane in one process; where JAX runs over"
+                    f"layout={layout!r} trains each lane in one process; where JAX runs over"
                     f" {jax.process_count()} processes (jax.distributed) it must be 'vmap' or 'auto'."
                 )
             memory_limit = processes.least_memory(memory_limit)

@@ -31,7 +31,7 @@ from jaxlstm.grid.store import Store
 
 # Tasks a worker: several, so that none waits long for the last; where lanes run side by side a task
 # should hold many.
-TASKS_A_WORKER = {"loop": 4, "vmap": 1}
+TASKS_A_WORKER = {"loop": 4, "vmap": 1, "stream": 4}
 
 # Without these a Ray pool does not survive the death of a worker.
 RAY_RESTARTS = {"max_restarts": 2, "max_task_retries": 2}

@@ -98,12 +98,12 @@ def group(problem: Problem, lanes: Sequence[Lane], layout: str, platform: str) -
         trial = problem.trials[lane.trials[0]]
         structure, batch = trial.network.structure, trial.network.batch_size
         shape = problem.datasets[trial.variant].x.shape
-        if layout == "loop" and not has_collections(structure, shape[1:]):
+        if layout != "vmap" and not has_collections(structure, shape[1:]):
             structure = dataclasses.replace(structure, micro_batch=_micro_batch(batch))
             batch = 0
         kinds.setdefault((structure, batch, shape), []).append(lane)
     groups = [Sharing(key[0], tuple(members)) for key, members in kinds.items()]
-    if layout == "loop":
+    if layout != "vmap":
         return groups
     merged = _merge(problem, groups, COSTS["cpu" if platform == "cpu" else "gpu"])
     return [_with_optimizers(problem, one) for one in merged]

@@ -12,6 +12,7 @@ from jax.experimental import multihost_utils
 from jaxlstm.grid import programs
 from jaxlstm.grid.plan import Group
 from jaxlstm.grid.space import Problem, Trial, pad_rows
+from jaxlstm.grid.stream import Stream
 from jaxlstm.nn import padding
 from jaxlstm.train.trial import Data, Metrics, Rows, State, Structure, Weights
 
@@ -20,11 +21,14 @@ class Devices:
     """What all programs of a run share: the data set and the row tables, on the devices."""
 
     def __init__(self, problem: Problem, layout: str, devices: Sequence[Any]):
+        self.streams = layout == "stream"
         self.mesh = programs.lanes_mesh(devices) if layout == "vmap" else None
         tables = pad_rows(problem.folds, len(problem.datasets[0].y))
         self.tables: Any = None
         if self.mesh is None:
-            self.data = [jax.device_put(data, devices[0]) for data in problem.datasets]
+            self.data = list(problem.datasets)
+            if layout == "loop":
+                self.data = [jax.device_put(data, devices[0]) for data in self.data]
             self.rows = [
                 jax.device_put(Rows(*(table[fold] for table in tables)), devices[0])
                 for fold in range(len(problem.folds))
@@ -150,7 +154,12 @@ class Lanes:
           validate: ``[slots]``, which are evaluated on their validation rows.
         """
         args: tuple[Any, ...]
-        if self._mesh is None:
+        if self._devices.streams:
+            if self._program is None:
+                self._program = Stream(self.structure, self._data).train_epoch
+            args = (self._state, self._numbers, self._rows)
+            args = (*args, np.asarray(active[0]), np.asarray(validate[0]))
+        elif self._mesh is None:
             args = (self._state, self._numbers, self._data, self._rows)
             args = (*args, np.asarray(active[0]), np.asarray(validate[0]))
         else:

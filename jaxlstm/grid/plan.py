@@ -25,6 +25,7 @@ from jaxlstm.grid.groups import (
     share_runs,
 )
 from jaxlstm.grid.space import Problem
+from jaxlstm.grid.stream import chunk_bytes
 from jaxlstm.train.trial import Structure
 
 # Share of a device's memory that a program may take.
@@ -33,6 +34,12 @@ MEMORY_SHARE = 0.8
 # Lanes of one program at most: beyond, nothing is gained. On a CPU lanes side by side soon no longer
 # fit the cache (benchmarks/NOTES.md).
 MOST_LANES = {"cpu": 32, "gpu": 1024, "tpu": 1024}
+
+LAYOUT_NAMES = {
+    "loop": "one lane at a time",
+    "vmap": "vmap",
+    "stream": "one lane at a time, streamed",
+}
 
 # Seconds of estimated work from which on it is worth compiling both layouts and timing them.
 WORTH_TIMING = 1800.0
@@ -78,7 +85,7 @@ class Plan:
     cells: int
     folds: int
     fits: int
-    data_bytes: int
+    data_bytes: int  # of the data set on each device
     host_bytes: int  # of settings, curves and scores
     seconds: float | None  # estimated time of the training; None if not timed
 
@@ -114,7 +121,7 @@ class Plan:
             "cells": self.cells,
             "folds": self.folds,
             "programs": self.programs,
-            "layout": "one lane at a time" if self.layout == "loop" else "vmap",
+            "layout": LAYOUT_NAMES[self.layout],
             "workers": self.workers,
             "bytes": self.bytes,
             "host_bytes": self.host_bytes,
@@ -136,9 +143,11 @@ class Plan:
         }
 
     def __str__(self) -> str:
-        if self.layout == "loop":
+        if self.layout != "vmap":
             cores = f"{self.workers} CPU core{'s' * (self.workers > 1)}"
             how = f"one lane at a time on {'each of ' * (self.workers > 1)}{cores}"
+            if self.layout == "stream":
+                how += ", its data in chunks from the host"
         else:
             how = f"lanes side by side on {self.devices} x {self.device_kind}"
         rows = [("group", "network", "fits", "lanes", "at once", "padding", "memory")]
@@ -247,9 +256,16 @@ def _free_memory() -> int | None:
         return None
 
 
-def default_layout(platform: str) -> str:
-    """How lanes run as a rule: side by side on an accelerator, one at a time on a CPU."""
-    return "loop" if platform == "cpu" else "vmap"
+def default_layout(problem: Problem, memory_limit: int | None = None) -> str:
+    """How lanes run as a rule: side by side on an accelerator, one at a time on a CPU.
+
+    Data that is more than the limit (80 % of what a device has free) streams from the host.
+    """
+    devices = jax.devices()
+    limit = memory_at_hand(devices) if memory_limit is None else memory_limit
+    if limit is not None and sum(map(measuring.tree_bytes, problem.datasets)) > limit:
+        return "stream"
+    return "loop" if devices[0].platform == "cpu" else "vmap"
 
 
 def describe(problem: Problem, structure: Structure, lanes: Sequence[Lane]) -> str:
@@ -294,8 +310,8 @@ def make_plan(
 
     Args:
       problem: the trials and their data.
-      layout: "loop", "vmap" or "auto", see `jaxlstm.grid.programs`. "auto" is the device's usual
-        one, unless the work is long: then both are compiled and timed.
+      layout: "loop", "vmap", "stream" or "auto", see `jaxlstm.grid.programs`. "auto" is the usual
+        one, unless the work is long: then "loop" and "vmap" are compiled and timed.
       n_jobs: CPU cores to use with "loop"; all by default.
       measure: whether to compile the programs now, read their memory and time a few micro-batches;
         a run needs the programs anyway. With "vmap" it also caps the lanes of a program by memory.
@@ -309,17 +325,19 @@ def make_plan(
     """
     devices = tuple(jax.devices())
     if layout not in ("auto", *programs.LAYOUTS):
-        raise ValueError(f"layout must be auto, loop or vmap, got {layout!r}.")
+        raise ValueError(f"layout must be auto, loop, vmap or stream, got {layout!r}.")
     workers = resolve_workers(n_jobs)
     make = _Planner(problem, devices, workers, memory_limit, validation_freq)
     if layout != "auto":
         return make.plan(layout, measure)
     if jax.process_count() > 1:
         return make.plan("vmap", measure)
-    usual = default_layout(devices[0].platform)
+    usual = default_layout(problem, memory_limit)
+    if usual == "stream":
+        return make.plan(usual, measure)
     if measure is False or not make.is_long(usual):
         return make.plan(usual, measure)
-    plans = [make.plan(one, measure=True) for one in (usual, *{*programs.LAYOUTS} - {usual})]
+    plans = [make.plan(one, measure=True) for one in (usual, *{"loop", "vmap"} - {usual})]
     return min(plans, key=lambda plan: plan.seconds or 0.0)
 
 
@@ -367,7 +385,7 @@ class _Planner:
         for number, one in enumerate(groups):
             for lanes in self._by_variant(one.lanes):
                 lanes.sort(key=lambda lane: -lane_cost(problem, lane))
-                if layout == "loop":
+                if layout != "vmap":
                     chunks += [Chunk(number, (lane,)) for lane in lanes]
                 else:
                     chunks.append(Chunk(number, tuple(lanes)))
@@ -377,13 +395,13 @@ class _Planner:
             chunks=tuple(chunks),
             descriptions=tuple(describe(problem, one.structure, one.lanes) for one in groups),
             layout=layout,
-            workers=self.workers if layout == "loop" else 1,
+            workers=self.workers if layout != "vmap" else 1,
             devices=len(self.devices) if layout == "vmap" else 1,
             device_kind=self.devices[0].device_kind,
             cells=len({trial.cell for trial in problem.trials}),
             folds=len({trial.fold for trial in problem.trials}),
             fits=len(problem.trials),
-            data_bytes=self.data_bytes,
+            data_bytes=0 if layout == "stream" else self.data_bytes,
             host_bytes=self._host_bytes(),
             seconds=self._seconds(groups, layout),
         )
@@ -399,6 +417,10 @@ class _Planner:
             most = max(len(lanes) for lanes in self._by_variant(one.lanes))
             most = min(most, least * MOST_LANES.get(self.platform, 1024))
             slots = -(-most // least) * least
+        if layout == "stream":
+            data = self.problem.datasets[first.variant]
+            size = 3 * state + chunk_bytes(data, one.structure.micro_batch)
+            measure = False
         while measure:
             program, args = measuring.program_for(
                 self.problem, first, one.structure, layout, slots, mesh
@@ -457,6 +479,6 @@ class _Planner:
                 rows = len(self.problem.folds[trial.rows].validation)
                 epochs = lane_epochs(self.problem, lane)
                 walks.append(round(epochs / self.validation_freq * rows / size / 3))
-            at_once = self.workers if layout == "loop" else one.slots
+            at_once = self.workers if layout != "vmap" else one.slots
             total += one.seconds * max(sum(walks) / at_once, max(walks))
         return total

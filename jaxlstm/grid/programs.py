@@ -1,9 +1,10 @@
 """Compiled programs, each compiled once a process and shared by all searches and fits.
 
-Two layouts say how lanes run. "loop": the program trains one lane, and every CPU core runs it on lane
+Layouts say how lanes run. "loop": the program trains one lane, and every CPU core runs it on lane
 after lane; XLA's batched matrix products on CPU cost 1.6 to 3 times more a lane. "vmap": the program
 trains P lanes side by side, sharded over all devices; on an accelerator one small network leaves
-most of the chip idle.
+most of the chip idle. "stream": as "loop", with data that stays on the host and comes to the device
+in chunks (`jaxlstm.grid.stream`).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxlstm.train import standardization, trial
 from jaxlstm.train.trial import Data, Rows, State, Structure, Weights
 
-LAYOUTS = ("loop", "vmap")
+LAYOUTS = ("loop", "vmap", "stream")
 
 _KEYS = "threefry2x32"
 

@@ -51,8 +51,10 @@ class GridSearch(LaneSearch):
         RandomState or None. Folds get different seeds, cells the same ones.
       n_jobs: CPU cores to use; None or -1 for all. An accelerator does not look at it. On a cluster,
         how many workers; None for what `joblib.parallel_config` says, or all.
-      layout: how lanes run: "loop" (one after another on each CPU core), "vmap" (side by side), or
-        "auto", which picks by the device and, for long searches, by timing both.
+      layout: how lanes run: "loop" (one after another on each CPU core), "vmap" (side by side),
+        "stream" (as "loop", the data staying on the host, where X may be a float32
+        `numpy.memmap`, and coming in chunks), or "auto": "stream" for data that is more than
+        ``memory_limit``, else by the device and, for long searches, by timing the first two.
       memory_limit: bytes that the lanes of a program and the data may take on one device; 80 % of
         what is free by default. With "vmap" fewer lanes run at a time for it.
       checkpoint_dir: a folder to save finished fits and lanes in work in. A search that was killed

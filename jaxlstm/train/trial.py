@@ -189,6 +189,40 @@ def _take(rows: Array, count: Array, start: Array, end: Array, size: int) -> tup
     return rows[position % jnp.maximum(count, 1)], position < end
 
 
+class Totals(NamedTuple):
+    """Sums over validation rows, shape=() each."""
+
+    loss: Array  # cross-entropy, without L2 and class weights
+    correct: Array
+
+
+def no_totals(dtype: Any) -> Totals:
+    """Sums over no rows."""
+    return Totals(jnp.zeros((), dtype), jnp.zeros((), jnp.int32))
+
+
+def evaluation_rows(rows: Array, count: Array, batch: Array) -> tuple[Array, Array]:
+    """Rows of an evaluation batch, ``[EVALUATION_BATCH]``, and which of them count."""
+    return _take(rows, count, batch * EVALUATION_BATCH, count, EVALUATION_BATCH)
+
+
+def evaluate_batch(
+    structure: Structure,
+    weights: Weights,
+    hyperparameters: Hyperparameters,
+    totals: Totals,
+    batch: Data,
+    valid: Array,
+) -> Totals:
+    """Adds a batch's valid rows to the totals."""
+    x = standardization.apply(hyperparameters.standardization, batch.x)
+    logits, _ = apply(structure, hyperparameters.fields, weights, x)
+    loss = objective.cross_entropy(logits, batch.y, hyperparameters.label_smoothing)
+    loss = jnp.sum(jnp.where(valid, loss, 0))
+    correct = objective.count_correct(logits, batch.y, valid)
+    return Totals(totals.loss + loss, totals.correct + correct)
+
+
 def evaluate(
     structure: Structure,
     weights: Weights,
@@ -196,27 +230,18 @@ def evaluate(
     data: Data,
     rows: Array,
     count: Array,
-) -> tuple[Array, Array]:
-    """Evaluates weights on the first ``count`` of ``rows [N]``.
+) -> Totals:
+    """Evaluates weights on the first ``count`` of ``rows [N]``."""
 
-    Returns:
-      The summed cross-entropy (without L2 and class weights) and the number of correct rows.
-    """
+    def body(index: Array, totals: Totals) -> Totals:
+        row, valid = evaluation_rows(rows, count, index)
+        batch = Data(data.x[row], data.y[row])
+        return evaluate_batch(structure, weights, hyperparameters, totals, batch, valid)
 
-    def body(index: Array, totals: tuple[Array, Array]) -> tuple[Array, Array]:
-        row, valid = _take(rows, count, index * EVALUATION_BATCH, count, EVALUATION_BATCH)
-        labels = data.y[row]
-        x = standardization.apply(hyperparameters.standardization, data.x[row])
-        logits, _ = apply(structure, hyperparameters.fields, weights, x)
-        loss = objective.cross_entropy(logits, labels, hyperparameters.label_smoothing)
-        loss = jnp.sum(jnp.where(valid, loss, 0))
-        return totals[0] + loss, totals[1] + objective.count_correct(logits, labels, valid)
-
-    start = jnp.zeros((), data.x.dtype), jnp.zeros((), jnp.int32)
-    return lax.fori_loop(0, -(-count // EVALUATION_BATCH), body, start)
+    return lax.fori_loop(0, -(-count // EVALUATION_BATCH), body, no_totals(data.x.dtype))
 
 
-class _Walk(NamedTuple):
+class Walk(NamedTuple):
     """What one micro-batch hands to the next."""
 
     weights: Weights
@@ -229,92 +254,31 @@ class _Walk(NamedTuple):
     rate: Array
 
 
-def _train_rows(
+class Pass(NamedTuple):
+    """One pass over the training rows, as it is before it begins."""
+
+    order: Array  # shape=(N,), the training rows shuffled
+    n_train: Array  # shape=()
+    walks: Array  # shape=(), how many micro-batches
+    key: Array  # shape=(), of this epoch's augmentation and dropout
+    plateau_rate: Array  # shape=()
+
+
+def begin_pass(
     structure: Structure,
     state: State,
     hyperparameters: Hyperparameters,
-    data: Data,
     rows: Rows,
     active: Array,
-) -> _Walk:
-    """One pass over the training rows.
-
-    A batch is walked in micro-batches, a common size for trials of any batch size. The loss is a sum
-    over rows divided by the rows of the batch, so the gradients of its micro-batches add up to
-    exactly the gradient of the batch; the L2 term joins them before the step.
-    """
-    size = structure.micro_batch
-    dtype = data.x.dtype
-    h = hyperparameters
-    epoch_key = jax.random.fold_in(state.key, state.epoch)
-    shuffle_key, dropout_key = jax.random.split(epoch_key)
-    order = _shuffle(shuffle_key, rows.train, rows.n_train)
-    batches = -(-rows.n_train // h.batch_size)
-    parts = -(-h.batch_size // size)  # micro-batches of a batch
-    last_rows = rows.n_train - (batches - 1) * h.batch_size
-    walks = (batches - 1) * parts + -(-last_rows // size)
-
-    def body(index: Array, walk: _Walk) -> _Walk:
-        batch, part = index // parts, index % parts
-        first = batch * h.batch_size
-        start = first + part * size
-        end = first + jnp.minimum(h.batch_size, rows.n_train - first)
-        row, valid = _take(order, rows.n_train, start, end, size)
-        x, labels = data.x[row], data.y[row]
-        if structure.augment:
-            x = augment_rows(
-                structure.augment, jax.random.fold_in(epoch_key, _AUGMENT_KEY), x, start
-            )
-        x = standardization.apply(h.standardization, x)
-        batch_rows = (end - first).astype(dtype)
-
-        def loss_fn(params: Any) -> Any:
-            logits, updated = apply(
-                structure,
-                h.fields,
-                walk.weights._replace(params=params),
-                x,
-                jax.random.fold_in(dropout_key, batch),
-                part * size,
-            )
-            loss = objective.loss_sum(logits, labels, valid, h.class_weight, h.label_smoothing)
-            return loss / batch_rows, (logits, updated)
-
-        value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
-        (loss, (logits, updated)), grads = value_and_grad(walk.weights.params)
-        is_first = part == 0
-        grads = jax.tree.map(lambda a, g: jnp.where(is_first, g, a + g), walk.grads, grads)
-        loss = jnp.where(is_first, loss, walk.batch_loss + loss)
-        correct = walk.correct + objective.count_correct(logits, labels, valid)
-        walk = walk._replace(
-            weights=walk.weights._replace(collections=updated),
-            grads=grads,
-            batch_loss=loss,
-            correct=correct,
-        )
-
-        def update(walk: _Walk) -> _Walk:
-            params = walk.weights.params
-            rate = schedules.learning_rate(
-                h, walk.step.astype(dtype) / batches, state.stopping.plateau_rate
-            ).astype(dtype)
-            total = objective.add_l2_gradient(walk.grads, params, h.l2)
-            loss = walk.batch_loss + objective.l2_penalty(params, h.l2)
-            params, slots = optimizers.update(
-                h, walk.slots, total, params, rate, walk.step, structure.optimizers
-            )
-            return walk._replace(
-                weights=walk.weights._replace(params=params),
-                slots=slots,
-                step=walk.step + 1,
-                loss=walk.loss + loss * batch_rows,
-                rate=rate,
-            )
-
-        return lax.cond(start + size >= end, update, lambda walk: walk, walk)
-
+    dtype: Any,
+) -> tuple[Pass, Walk]:
+    """Shuffles the training rows; a trial that is not active has no micro-batch to walk."""
+    key = jax.random.fold_in(state.key, state.epoch)
+    batches, parts = _batches(structure, hyperparameters, rows.n_train)
+    last_rows = rows.n_train - (batches - 1) * hyperparameters.batch_size
+    walks = (batches - 1) * parts + -(-last_rows // structure.micro_batch)
     zero = jnp.zeros((), dtype)
-    walk = _Walk(
+    walk = Walk(
         weights=state.weights,
         slots=state.slots,
         step=state.step,
@@ -324,8 +288,110 @@ def _train_rows(
         correct=jnp.zeros((), jnp.int32),
         rate=zero,
     )
-    # A traced trip count: a lane walks its own batches only, and a stopped one none.
-    return lax.fori_loop(0, jnp.where(active, walks, 0), body, walk)
+    order = _shuffle(jax.random.split(key)[0], rows.train, rows.n_train)
+    plateau_rate = state.stopping.plateau_rate
+    return Pass(order, rows.n_train, jnp.where(active, walks, 0), key, plateau_rate), walk
+
+
+def _batches(
+    structure: Structure, hyperparameters: Hyperparameters, rows: Array
+) -> tuple[Array, Array]:
+    """Batches of an epoch, and micro-batches of a batch."""
+    size = hyperparameters.batch_size
+    return -(-rows // size), -(-size // structure.micro_batch)
+
+
+def _place(
+    structure: Structure, hyperparameters: Hyperparameters, one: Pass, index: Array
+) -> tuple[Array, Array, Array, Array, Array]:
+    """Of a micro-batch: its batch, which part of it, and where in the epoch its first row, its
+    batch's first row and its batch's end are.
+    """
+    _, parts = _batches(structure, hyperparameters, one.n_train)
+    batch, part = index // parts, index % parts
+    first = batch * hyperparameters.batch_size
+    end = first + jnp.minimum(hyperparameters.batch_size, one.n_train - first)
+    return batch, part, first + part * structure.micro_batch, first, end
+
+
+def micro_batch_rows(
+    structure: Structure, hyperparameters: Hyperparameters, one: Pass, index: Array
+) -> Array:
+    """Row numbers of a micro-batch, ``[micro_batch]``; those beyond its batch do not count."""
+    *_, start, _, end = _place(structure, hyperparameters, one, index)
+    return _take(one.order, one.n_train, start, end, structure.micro_batch)[0]
+
+
+def walk_micro_batch(
+    structure: Structure,
+    hyperparameters: Hyperparameters,
+    one: Pass,
+    index: Array,
+    walk: Walk,
+    rows: Data,
+) -> Walk:
+    """Trains on one micro-batch, and steps where it ends its batch.
+
+    A batch is walked in micro-batches, a common size for trials of any batch size. The loss is a sum
+    over rows divided by the rows of the batch, so the gradients of its micro-batches add up to
+    exactly the gradient of the batch; the L2 term joins them before the step.
+    """
+    size = structure.micro_batch
+    h = hyperparameters
+    x, labels = rows
+    dtype = x.dtype
+    batch, part, start, first, end = _place(structure, h, one, index)
+    valid = start + jnp.arange(size) < end
+    if structure.augment:
+        x = augment_rows(structure.augment, jax.random.fold_in(one.key, _AUGMENT_KEY), x, start)
+    x = standardization.apply(h.standardization, x)
+    batch_rows = (end - first).astype(dtype)
+    dropout_key = jax.random.split(one.key)[1]
+
+    def loss_fn(params: Any) -> Any:
+        logits, updated = apply(
+            structure,
+            h.fields,
+            walk.weights._replace(params=params),
+            x,
+            jax.random.fold_in(dropout_key, batch),
+            part * size,
+        )
+        loss = objective.loss_sum(logits, labels, valid, h.class_weight, h.label_smoothing)
+        return loss / batch_rows, (logits, updated)
+
+    value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
+    (loss, (logits, updated)), grads = value_and_grad(walk.weights.params)
+    is_first = part == 0
+    grads = jax.tree.map(lambda a, g: jnp.where(is_first, g, a + g), walk.grads, grads)
+    loss = jnp.where(is_first, loss, walk.batch_loss + loss)
+    correct = walk.correct + objective.count_correct(logits, labels, valid)
+    walk = walk._replace(
+        weights=walk.weights._replace(collections=updated),
+        grads=grads,
+        batch_loss=loss,
+        correct=correct,
+    )
+
+    def update(walk: Walk) -> Walk:
+        params = walk.weights.params
+        batches, _ = _batches(structure, h, one.n_train)
+        rate = schedules.learning_rate(h, walk.step.astype(dtype) / batches, one.plateau_rate)
+        rate = rate.astype(dtype)
+        total = objective.add_l2_gradient(walk.grads, params, h.l2)
+        loss = walk.batch_loss + objective.l2_penalty(params, h.l2)
+        params, slots = optimizers.update(
+            h, walk.slots, total, params, rate, walk.step, structure.optimizers
+        )
+        return walk._replace(
+            weights=walk.weights._replace(params=params),
+            slots=slots,
+            step=walk.step + 1,
+            loss=walk.loss + loss * batch_rows,
+            rate=rate,
+        )
+
+    return lax.cond(start + size >= end, update, lambda walk: walk, walk)
 
 
 def train_epoch(
@@ -357,26 +423,41 @@ def train_epoch(
       The new state, and what the epoch gave.
     """
     active = active & ~state.stopping.stopped
-    walk = _train_rows(structure, state, hyperparameters, data, rows, active)
+    h = hyperparameters
+    one, walk = begin_pass(structure, state, h, rows, active, data.x.dtype)
+
+    def body(index: Array, walk: Walk) -> Walk:
+        row = micro_batch_rows(structure, h, one, index)
+        return walk_micro_batch(structure, h, one, index, walk, Data(data.x[row], data.y[row]))
+
+    # A traced trip count: a lane walks its own batches only, and a stopped one none.
+    walk = lax.fori_loop(0, one.walks, body, walk)
+    count = jnp.where(active & validate, rows.n_validation, 0)
+    totals = evaluate(structure, walk.weights, h, data, rows.validation, count)
+    return finish_epoch(state, h, walk, totals, rows, active, validate)
+
+
+def finish_epoch(
+    state: State,
+    hyperparameters: Hyperparameters,
+    walk: Walk,
+    totals: Totals,
+    rows: Rows,
+    active: Array,
+    validate: Array,
+) -> tuple[State, Metrics]:
+    """The state after an epoch's walk and evaluation, and what the epoch gave."""
     weights = walk.weights
     n_validation = jnp.where(validate, rows.n_validation, 0)
-    validation_loss, validation_correct = evaluate(
-        structure,
-        weights,
-        hyperparameters,
-        data,
-        rows.validation,
-        jnp.where(active, n_validation, 0),
-    )
     penalty = objective.l2_penalty(weights.params, hyperparameters.l2)
-    dtype = data.x.dtype
+    dtype = walk.loss.dtype
     trained, validated = (jnp.maximum(n, 1).astype(dtype) for n in (rows.n_train, n_validation))
     watched = jnp.stack(
         [
             walk.loss / trained,
             walk.correct / trained,
-            validation_loss / validated + penalty,
-            validation_correct / validated,
+            totals.loss / validated + penalty,
+            totals.correct / validated,
         ]
     ).astype(dtype)
     after = stopping.update(hyperparameters, state.stopping, watched, state.epoch, n_validation > 0)
@@ -389,8 +470,8 @@ def train_epoch(
     return state, Metrics(
         walk.loss,
         walk.correct,
-        validation_loss,
-        validation_correct,
+        totals.loss,
+        totals.correct,
         penalty,
         walk.rate,
         active,

@@ -140,7 +140,12 @@ MISTAKES: list[tuple[Any, Any, type[Exception], str]] = [
     ({"l2": [0]}, {"cv": [([0.5], [1.0])]}, TypeError, "row numbers or a mask, got float64"),
     ({"l2": [0]}, {"cv": [([True], [False])]}, ValueError, r"a mask of shape \(1,\), X has 26"),
     ({"l2": [0]}, {"cv": [([[0]], [[1]])]}, TypeError, r"int64 of shape \(1, 1\)"),
-    ({"l2": [0]}, {"layout": "rows"}, ValueError, "layout must be auto, loop or vmap, got 'rows'"),
+    (
+        {"l2": [0]},
+        {"layout": "rows"},
+        ValueError,
+        "layout must be auto, loop, vmap or stream, got 'rows'",
+    ),
     ({"l2": [0]}, {"n_jobs": 0}, ValueError, "n_jobs must not be 0"),
     ({"l2": [0]}, {"n_jobs": "two"}, TypeError, "n_jobs must be an integer or None, got 'two'"),
     ({"l2": [0]}, {"validation_freq": 0}, ValueError, "validation_freq must be .* got 0"),

@@ -1,0 +1,186 @@
+"""Epochs over data that does not fit on the device: it stays on the host and comes in chunks.
+
+A chunk holds whole micro-batches, their rows gathered in the order in which they are trained on, by
+the same rules and on the same random streams as for data on the device: the numbers do not change.
+Grain reads the next chunk while the device trains on the last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxlstm.grid import programs
+from jaxlstm.train import trial
+from jaxlstm.train.trial import Data, Metrics, Pass, Rows, State, Structure, Totals, Walk
+
+#: Bytes of a chunk's rows; one is in use while others are read.
+CHUNK_BYTES = 64 << 20
+
+#: Chunks that are on the host or the device at a time.
+CHUNKS_HELD = 4
+
+
+def chunk_length(data: Data, rows: int) -> int:
+    """How many micro-batches of so many rows a chunk holds."""
+    return int(max(1, CHUNK_BYTES // (rows * max(1, data.x[:1].nbytes))))
+
+
+def chunk_bytes(data: Data, rows: int) -> int:
+    """Bytes of the chunks that one lane holds at a time."""
+    return CHUNKS_HELD * chunk_length(data, rows) * rows * data.x[:1].nbytes
+
+
+class _Chunks:
+    """A source of chunks, as Grain reads them."""
+
+    def __init__(self, data: Data, rows: Callable[[int], Any], count: int):
+        self._data, self._rows, self._count = data, rows, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: Any) -> Data:
+        rows = np.asarray(self._rows(int(index)))
+        return Data(self._data.x[rows], np.asarray(self._data.y)[rows])
+
+
+def _read_ahead(data: Data, rows: Callable[[int], Any], count: int) -> Iterator[Data]:
+    try:
+        import grain
+    except ImportError as error:
+        raise ImportError(
+            "data that does not fit on the device is read through Grain, which is not installed:"
+            ' pip install "jaxlstm[data]".'
+        ) from error
+    options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
+    return iter(grain.MapDataset.source(_Chunks(data, rows, count)).to_iter_dataset(options))
+
+
+class Stream:
+    """Trains one lane epoch by epoch on data that stays on the host.
+
+    Args:
+      structure: what shapes the programs.
+      data: the data set, NumPy arrays; ``x`` may be a `numpy.memmap`.
+    """
+
+    def __init__(self, structure: Structure, data: Data):
+        self._structure, self._data = structure, data
+        self._length = chunk_length(data, structure.micro_batch)
+        self._evaluated = chunk_length(data, trial.EVALUATION_BATCH)
+
+    def train_epoch(
+        self, state: State, numbers: Any, rows: Rows, active: Any, validate: Any
+    ) -> tuple[State, Metrics]:
+        """One epoch, as `jaxlstm.train.trial.train_epoch`; ``state`` is given up."""
+        one, walk = self._begin(state, numbers, rows, active)
+        walk = self._walk(numbers, one, walk)
+        is_evaluated = bool(validate) and int(one.walks) > 0
+        totals = self._evaluate(numbers, walk, rows, is_evaluated)
+        return self._finish(state, numbers, walk, totals, rows, active, validate)
+
+    def _program(self, name: str, function: Any, args: Any, **jit: Any) -> Any:
+        kind = "train" if name == "walk" else name
+        key = (self._structure, "stream", name, self._length, self._evaluated)
+        return programs._compiled(kind, key, function, args, **jit)
+
+    def _begin(self, state: State, numbers: Any, rows: Rows, active: Any) -> tuple[Pass, Walk]:
+        dtype = self._data.x.dtype
+
+        def begin(state: State, numbers: Any, rows: Rows, active: Any) -> Any:
+            active = active & ~state.stopping.stopped
+            return trial.begin_pass(self._structure, state, numbers, rows, active, dtype)
+
+        args = state, numbers, rows, active
+        result: tuple[Pass, Walk] = self._program("begin", begin, args)(*args)
+        return result
+
+    def _walk(self, numbers: Any, one: Pass, walk: Walk) -> Walk:
+        structure, length = self._structure, self._length
+
+        def rows_of(numbers: Any, one: Pass, first: Any) -> Any:
+            def of(index: Any) -> Any:
+                return trial.micro_batch_rows(structure, numbers, one, index)
+
+            return jax.vmap(of)(first + jnp.arange(length))
+
+        def train(numbers: Any, one: Pass, walk: Walk, first: Any, end: Any, chunk: Data) -> Walk:
+            def body(index: Any, walk: Walk) -> Walk:
+                own = Data(*(part[index - first] for part in chunk))
+                return trial.walk_micro_batch(structure, numbers, one, index, walk, own)
+
+            return lax.fori_loop(first, end, body, walk)
+
+        def read(index: int) -> Any:
+            args = numbers, one, np.int32(index * length)
+            return self._program("rows", rows_of, args)(*args)
+
+        walks = int(one.walks)
+        chunks = _read_ahead(self._data, read, -(-walks // length))
+        for index, chunk in enumerate(chunks):
+            first = index * length
+            end = min(first + length, walks)
+            args = numbers, one, walk, np.int32(first), np.int32(end), chunk
+            walk = self._program("walk", train, args, donate_argnums=2)(*args)
+        return walk
+
+    def _evaluate(self, numbers: Any, walk: Walk, rows: Rows, is_evaluated: bool) -> Totals:
+        length = self._evaluated
+        structure = self._structure
+
+        def rows_of(rows: Rows, first: Any) -> Any:
+            def of(batch: Any) -> Any:
+                return trial.evaluation_rows(rows.validation, rows.n_validation, batch)[0]
+
+            return jax.vmap(of)(first + jnp.arange(length))
+
+        def evaluate(
+            numbers: Any,
+            weights: Any,
+            rows: Rows,
+            totals: Totals,
+            first: Any,
+            end: Any,
+            chunk: Data,
+        ) -> Totals:
+            def body(index: Any, totals: Totals) -> Totals:
+                own = Data(*(part[index - first] for part in chunk))
+                _, valid = trial.evaluation_rows(rows.validation, rows.n_validation, index)
+                return trial.evaluate_batch(structure, weights, numbers, totals, own, valid)
+
+            return lax.fori_loop(first, end, body, totals)
+
+        def read(index: int) -> Any:
+            args = rows, np.int32(index * length)
+            return self._program("evaluation rows", rows_of, args)(*args)
+
+        totals = trial.no_totals(self._data.x.dtype)
+        batches = -(-int(rows.n_validation) // trial.EVALUATION_BATCH) if is_evaluated else 0
+        for index, chunk in enumerate(_read_ahead(self._data, read, -(-batches // length))):
+            first = index * length
+            end = min(first + length, batches)
+            args = numbers, walk.weights, rows, totals, np.int32(first), np.int32(end), chunk
+            totals = self._program("evaluate", evaluate, args)(*args)
+        return totals
+
+    def _finish(self, *args: Any) -> tuple[State, Metrics]:
+        def finish(
+            state: State,
+            numbers: Any,
+            walk: Walk,
+            totals: Totals,
+            rows: Rows,
+            active: Any,
+            validate: Any,
+        ) -> Any:
+            active = active & ~state.stopping.stopped
+            return trial.finish_epoch(state, numbers, walk, totals, rows, active, validate)
+
+        result: tuple[State, Metrics] = self._program("finish", finish, args)(*args)
+        return result
