@@ -10,8 +10,6 @@ import pytest
 
 pytest.importorskip("librosa", reason="needs librosa: pip install 'jaxlstm[audio]'")
 soundfile = pytest.importorskip("soundfile")
-audio = pytest.importorskip("jaxlstm.data.audio")
-recordings = pytest.importorskip("jaxlstm.data.recordings")
 
 from jaxlstm.waveforms import waveform_reader  # noqa: E402
 
