@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("librosa", reason="needs librosa: pip install 'jaxlstm[audio]'")
 soundfile = pytest.importorskip("soundfile")
 
+from jaxlstm.data import audio, recordings  # noqa: E402
 from jaxlstm.waveforms import waveform_reader  # noqa: E402
 
 OPTIONS = audio.MFCC(n_mfcc=5, length=12, rate=8000, n_mels=20)

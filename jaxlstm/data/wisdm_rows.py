@@ -13,7 +13,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -108,7 +108,8 @@ def read_wisdm(
             f"{path} has no row that reads user,activity,timestamp,x,y,z;"
             f" dropped: {listed(dropped) or 'none, it is empty'}."
         )
-    activity = pd.Categorical.from_codes(columns.pop("activity"), list(ACTIVITIES))
+    codes: Any = columns.pop("activity")
+    activity = pd.Categorical.from_codes(codes, pd.Index(ACTIVITIES))
     table = pd.DataFrame(columns)
     table.insert(1, "activity", activity)
     return table, {reason: count for reason, count in dropped.items() if count}
@@ -275,11 +276,12 @@ def _without(text: bytes, begins: np.ndarray, ends: np.ndarray, odd: np.ndarray)
 
 def _read(text: bytes, rows: int) -> pd.DataFrame:
     integers = ["user", "timestamp"]
+    types: dict[Any, Any] = {"activity": "category", **dict.fromkeys("xyz", np.float32)}
     table = pd.read_csv(
         io.BytesIO(text),
         header=None,
         names=list(COLUMNS),
-        dtype={"activity": "category", **dict.fromkeys("xyz", np.float32)},
+        dtype=types,
         na_filter=False,
         quoting=csv.QUOTE_NONE,
         low_memory=False,
