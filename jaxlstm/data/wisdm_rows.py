@@ -111,7 +111,7 @@ def read_wisdm(
     codes: Any = columns.pop("activity")
     activity = pd.Categorical.from_codes(codes, pd.Index(ACTIVITIES))
     table = pd.DataFrame(columns)
-    table.insert(1, "activity", activity)
+    table.insert(1, "activity", pd.Series(activity))
     return table, {reason: count for reason, count in dropped.items() if count}
 
 
