@@ -20,6 +20,7 @@ from rich.text import Text
 import jaxlstm.data
 from jaxlstm.data import SequenceData
 from jaxlstm.data.archives import members
+from jaxlstm.data.duplicates import find_duplicates
 from jaxlstm.report.data_tables import Exploration, explore
 from jaxlstm.report.explore import Kind, Waves, save_exploration
 from jaxlstm.report.text import bytes_text
@@ -201,7 +202,7 @@ def run_exploration(
         raise ValueError(f"--samples must be 1 or more, got {samples}.")
     console = console or Console()
     loaded = load_named(name, path, options or {})
-    found = explore(loaded.splits)
+    found = explore(loaded.splits, find_duplicates(loaded.splits))
     short = name if name in NAMED else Path(name).resolve().name.split(".")[0] or "own"
     page = save_exploration(
         found,

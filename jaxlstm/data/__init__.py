@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from jaxlstm.data.arrays import from_arrays, load_arrays
     from jaxlstm.data.audio import MFCC, mfcc
     from jaxlstm.data.digits import load_digits
-    from jaxlstm.data.duplicates import count_duplicates, find_duplicates
+    from jaxlstm.data.duplicates import find_duplicates
     from jaxlstm.data.emnist import load_emnist
     from jaxlstm.data.faces import load_faces
     from jaxlstm.data.images import load_image_folder
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 _HOMES = {
     "MFCC": "audio",
     "SequenceData": "sequences",
-    "count_duplicates": "duplicates",
     "find_duplicates": "duplicates",
     "from_arrays": "arrays",
     "from_tfds": "tfds",
@@ -46,7 +45,6 @@ _HOMES = {
 __all__ = [
     "MFCC",
     "SequenceData",
-    "count_duplicates",
     "find_duplicates",
     "from_arrays",
     "from_tfds",

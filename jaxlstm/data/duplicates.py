@@ -1,8 +1,7 @@
-"""Identical rows: a data set's own repetitions, and what leaks from one of its parts to another."""
+"""Identical rows: a data set's own repetitions, and what leaks from one of its splits to another."""
 
 from __future__ import annotations
 
-import collections
 import hashlib
 from collections.abc import Mapping
 
@@ -12,43 +11,30 @@ import pandas as pd
 from jaxlstm.data.sequences import SequenceData
 
 
-def find_duplicates(parts: Mapping[str, SequenceData]) -> pd.DataFrame:
-    """Finds rows of ``x`` that are equal in every value.
+def find_duplicates(splits: Mapping[str, SequenceData]) -> pd.DataFrame:
+    """Finds rows of ``x`` that are the same, byte for byte, within a split and across splits.
 
     Args:
-      parts: of a data set, by their names.
+      splits: the data by the splits' names.
 
     Returns:
-      A line for each row that is not alone, with the columns ``group`` (equal rows have the same
-      number), ``part``, ``row`` (its index there) and ``label``.
+      One line a row that has a twin: columns ``set`` (equal for the same rows, counted from 1 in the
+      order of their first rows), ``split``, ``row`` (its index in the split) and ``class``.
     """
-    places = collections.defaultdict(list)
-    for part, data in parts.items():
-        for row, digest in enumerate(_digests(data.x)):
-            places[digest].append((part, row, data.classes[data.y[row]]))
-    groups = [found for found in places.values() if len(found) > 1]
-    lines = [(number, *place) for number, found in enumerate(groups) for place in found]
-    table = pd.DataFrame(lines, columns=["group", "part", "row", "label"])
-    return table.astype({"group": int, "row": int, "part": str, "label": str})
-
-
-def count_duplicates(table: pd.DataFrame) -> dict[str, int]:
-    """Counts what ``find_duplicates`` found.
-
-    Returns:
-      How many ``groups`` of equal rows there are, how many rows are in them beyond the first of
-      each (``surplus``), how many groups lie ``across`` parts, and how many have ``conflicting``
-      labels.
-    """
-    groups = table.groupby("group")
-    return {
-        "groups": groups.ngroups,
-        "surplus": len(table) - groups.ngroups,
-        "across": int((groups["part"].nunique() > 1).sum()),
-        "conflicting": int((groups["label"].nunique() > 1).sum()),
-    }
-
-
-def _digests(x: np.ndarray) -> list[bytes]:
-    rows = np.ascontiguousarray(x).reshape(len(x), -1)
-    return [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in rows]
+    digests: list[bytes] = []
+    places = []
+    for split, data in splits.items():
+        kind = f"{data.x.dtype}{data.x.shape[1:]}".encode()
+        for values in data.x:
+            digest = hashlib.blake2b(kind, digest_size=16)
+            digest.update(np.ascontiguousarray(values).data)
+            digests.append(digest.digest())
+        names = np.asarray(data.classes, dtype=object)[data.y]
+        places.append(pd.DataFrame({"split": split, "row": np.arange(len(data)), "class": names}))
+    table = pd.concat(places, ignore_index=True)
+    codes, _ = pd.factorize(np.array(digests, dtype=object))
+    twins = np.bincount(codes)[codes] > 1 if len(codes) else np.zeros(0, bool)
+    numbers, _ = pd.factorize(codes[twins])
+    table = table[twins].reset_index(drop=True)
+    table.insert(0, "set", numbers + 1)
+    return table.sort_values("set", kind="stable", ignore_index=True)

@@ -83,10 +83,10 @@ def load_faces(
 def without_duplicates(parts: dict[str, SequenceData]) -> dict[str, SequenceData]:
     """Leaves out of train what other parts hold, too, and all but the first of equal rows."""
     table = find_duplicates(parts)
-    train = table[table["part"] == "train"]
-    elsewhere = set(table["group"][table["part"] != "train"])
-    leaked = train["group"].isin(elsewhere)
-    repeated = ~leaked & train["group"].duplicated()
+    train = table[table["split"] == "train"]
+    elsewhere = set(table["set"][table["split"] != "train"])
+    leaked = train["set"].isin(elsewhere)
+    repeated = ~leaked & train["set"].duplicated()
     data = parts["train"]
     kept = np.ones(len(data), bool)
     kept[train["row"][leaked | repeated]] = False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -165,42 +164,6 @@ def measure(data: Sequences, block: int = 4096) -> Size:
     )
 
 
-def find_duplicates(splits: Splits) -> pd.DataFrame:
-    """Find rows of `x` that are the same, byte for byte, within a split and across splits.
-
-    Args:
-        splits: The data by the splits' names.
-
-    Returns:
-        One line a row that has a twin: columns `set` (equal for the same rows, counted from 1 in
-        the order of their first rows), `split`, `row` (its index in the split), `class`.
-    """
-    digests: list[bytes] = []
-    places = []
-    for split, data in splits.items():
-        kind = f"{data.x.dtype}{data.x.shape[1:]}".encode()
-        for values in data.x:
-            digest = hashlib.blake2b(kind, digest_size=16)
-            digest.update(np.ascontiguousarray(values).data)
-            digests.append(digest.digest())
-        places.append(
-            pd.DataFrame(
-                {
-                    "split": split,
-                    "row": np.arange(len(data.x)),
-                    "class": np.asarray(data.classes, dtype=object)[data.y],
-                }
-            )
-        )
-    table = pd.concat(places, ignore_index=True)
-    codes, _ = pd.factorize(np.array(digests, dtype=object))
-    twins = np.bincount(codes)[codes] > 1 if len(codes) else np.zeros(0, bool)
-    numbers, _ = pd.factorize(codes[twins])
-    table = table[twins].reset_index(drop=True)
-    table.insert(0, "set", numbers + 1)
-    return table.sort_values("set", kind="stable", ignore_index=True)
-
-
 @dataclasses.dataclass(frozen=True)
 class Duplicates:
     """Identical rows, counted.
@@ -221,7 +184,7 @@ class Duplicates:
 
 
 def count_duplicates(table: pd.DataFrame, splits: Splits) -> Duplicates:
-    """Count what `find_duplicates` found."""
+    """Count rows that have twins."""
     sets = table.groupby("set")
     each = table.groupby(["set", "split"]).size().unstack(fill_value=0)
     return Duplicates(
@@ -264,7 +227,7 @@ class Exploration:
         counts: As `count_classes` returns them.
         people: As `count_people` returns them; None where people are not known.
         sizes: Each split's.
-        twins: As `find_duplicates` returns them.
+        twins: As `jaxlstm.data.find_duplicates` returns them.
         duplicates: Those, counted.
     """
 
@@ -296,11 +259,12 @@ class Exploration:
         return sum(sum(data.dropped.values()) for data in self.splits.values())
 
 
-def explore(splits: Splits) -> Exploration:
+def explore(splits: Splits, twins: pd.DataFrame) -> Exploration:
     """Count and measure a data set.
 
     Args:
         splits: The data by the splits' names; one that is not split has one name, such as "all".
+        twins: Its identical rows, as `jaxlstm.data.find_duplicates` returns them.
 
     Returns:
         The counts.
@@ -310,7 +274,6 @@ def explore(splits: Splits) -> Exploration:
     """
     if not any(len(data.x) for data in splits.values()):
         raise ValueError("there are no rows to look at.")
-    twins = find_duplicates(splits)
     return Exploration(
         splits=splits,
         counts=count_classes(splits),

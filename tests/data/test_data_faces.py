@@ -8,12 +8,13 @@ import itertools
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from jaxlstm.data.duplicates import count_duplicates, find_duplicates
+from jaxlstm.data.duplicates import find_duplicates
 from jaxlstm.data.faces import CLASSES, load_faces
 from jaxlstm.data.sequences import SequenceData
 
@@ -64,11 +65,21 @@ def test_a_folder(tmp_path: Path) -> None:
     assert 0 < small.x.min() < small.x.max() < 1  # of noise, an average has no extremes
 
 
+def count(table: pd.DataFrame) -> dict[str, int]:
+    sets = table.groupby("set")
+    return {
+        "sets": sets.ngroups,
+        "surplus": len(table) - sets.ngroups,
+        "across": int((sets["split"].nunique() > 1).sum()),
+        "conflicting": int((sets["class"].nunique() > 1).sum()),
+    }
+
+
 def test_duplicates(tmp_path: Path) -> None:
     write(tmp_path, some_faces())
     parts = load_faces(tmp_path)
     table = find_duplicates(parts)
-    assert count_duplicates(table) == {"groups": 3, "surplus": 4, "across": 2, "conflicting": 1}
+    assert count(table) == {"sets": 3, "surplus": 4, "across": 2, "conflicting": 1}
     # Every pair of rows, compared value by value.
     rows = [(part, row) for part, data in parts.items() for row in range(len(data))]
     pairs = {
@@ -78,12 +89,12 @@ def test_duplicates(tmp_path: Path) -> None:
     }
     found = {
         (one, two)
-        for _, group in table.groupby("group")
-        for one, two in itertools.combinations(zip(group["part"], group["row"], strict=True), 2)
+        for _, same in table.groupby("set")
+        for one, two in itertools.combinations(zip(same["split"], same["row"], strict=True), 2)
     }
     assert found == pairs
-    for line in table.itertuples():
-        assert line.label == parts[line.part].labels[line.row]
+    for split, row, label in zip(table["split"], table["row"], table["class"], strict=True):
+        assert label == parts[split].labels[row]
 
 
 def test_dropping_duplicates(tmp_path: Path) -> None:
@@ -94,7 +105,7 @@ def test_dropping_duplicates(tmp_path: Path) -> None:
     assert parts["train"].dropped == {"also in another part": 2, "repeated in train": 1}
     assert len(parts["train"]) == 9
     left = find_duplicates(parts)
-    assert set(left["part"]) == {"validation"}
+    assert set(left["split"]) == {"validation"}
     # What is left keeps its order.
     kept = [any((row == other).all() for other in parts["train"].x) for row in whole["train"].x]
     first = np.unique(whole["train"].x[kept], axis=0, return_index=True)[1]
@@ -102,14 +113,14 @@ def test_dropping_duplicates(tmp_path: Path) -> None:
         parts["train"].x, whole["train"].x[np.flatnonzero(kept)[np.sort(first)]]
     )
     del whole["validation"]
-    assert not count_duplicates(find_duplicates({"a": whole["train"].take(np.arange(1))}))["groups"]
+    assert not len(find_duplicates({"a": whole["train"].take(np.arange(1))}))
 
 
 def test_no_duplicates_at_all() -> None:
     data = SequenceData(np.eye(3), np.arange(3), ("a", "b", "c"), "x", "x")
     table = find_duplicates({"train": data})
-    assert list(table.columns) == ["group", "part", "row", "label"]
-    assert set(count_duplicates(table).values()) == {0}
+    assert list(table.columns) == ["set", "split", "row", "class"]
+    assert not len(table)
 
 
 def line(pixels: np.ndarray, emotion: int, usage: str) -> str:
@@ -261,5 +272,5 @@ def test_real_faces(shared_data: Path) -> None:
         assert data.x.shape[1:] == (32, 32)
         assert not data.dropped
     assert list(np.bincount(parts["train"].y)) == [3995, 436, 4097, 7215, 4965, 4830, 3171]
-    counts = count_duplicates(find_duplicates(parts))
-    assert (counts["groups"], counts["across"], counts["conflicting"]) == (1516, 531, 57)
+    counts = count(find_duplicates(parts))
+    assert (counts["sets"], counts["across"], counts["conflicting"]) == (1516, 531, 57)

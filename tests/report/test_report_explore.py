@@ -19,15 +19,15 @@ from layout import check_layout
 from matplotlib.figure import Figure
 from test_report_page import Page
 
-from jaxlstm.data import SequenceData
+from jaxlstm.data import SequenceData, find_duplicates
 from jaxlstm.report import draw
 from jaxlstm.report.data_tables import (
+    Exploration,
     choose_samples,
     count_classes,
     count_duplicates,
     count_people,
     explore,
-    find_duplicates,
     measure,
     people_in_several,
 )
@@ -39,6 +39,10 @@ from jaxlstm.report.figure_samples import Sample, image_sheet, spectrum_sheet, t
 LETTERS = tuple(string.digits + string.ascii_uppercase + string.ascii_lowercase)
 STRANGE = ("<script>alert(1)</script>", "日本語", "$x^2$", "[red]a\nb", "x" * 90, " ")
 ACTIVITIES = ("Walking", "Jogging", "Upstairs")
+
+
+def explored(splits: dict[str, SequenceData]) -> Exploration:
+    return explore(splits, find_duplicates(splits))
 
 
 def make(
@@ -391,7 +395,7 @@ def test_every_figure_is_laid_out_well(case: str, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr("jaxlstm.report.explore.write_figures", keep)
     with pytest.raises(InterruptedError):
-        save_exploration(explore(CASES[case]()), "unused", kind=KINDS.get(case, "sequence"))  # type: ignore[arg-type]
+        save_exploration(explored(CASES[case]()), "unused", kind=KINDS.get(case, "sequence"))  # type: ignore[arg-type]
     assert len(drawn) >= 4
     for figure in drawn:
         check_layout(figure)
@@ -415,7 +419,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     config = {"name": "data-x", "title": "Data: x", "command": "jaxlstm data x --seed 0"}
     return save_exploration(
-        explore(splits), tmp_path_factory.mktemp("page"), kind="image", config=config
+        explored(splits), tmp_path_factory.mktemp("page"), kind="image", config=config
     )
 
 
@@ -478,7 +482,7 @@ def test_the_files_hold_the_figures_numbers(saved: Path) -> None:
 
 
 def words_of(splits: dict[str, SequenceData]) -> str:
-    return Page(render_exploration(explore(splits), {}, {}, ["data.json", "counts.csv"], {})).words
+    return Page(render_exploration(explored(splits), {}, {}, ["data.json", "counts.csv"], {})).words
 
 
 def test_people_and_lengths_are_told() -> None:
@@ -498,12 +502,12 @@ def test_people_and_lengths_are_told() -> None:
 
 
 def test_other_data_take_nothing_over(tmp_path: Path) -> None:
-    page = save_exploration(explore({"all": recordings()}), tmp_path, kind="audio", samples=1)
+    page = save_exploration(explored({"all": recordings()}), tmp_path, kind="audio", samples=1)
     assert "the recordings are not at hand" in page.read_text(encoding="utf-8")
     extra = {"people.csv", "people.png", "people.svg", "lengths.png", "lengths.svg"}
     assert extra < {path.name for path in tmp_path.rglob("*.*")}
     (tmp_path / "figures" / "samples_train.svg").touch()
-    save_exploration(explore({"all": make()}), tmp_path, kind="image")
+    save_exploration(explored({"all": make()}), tmp_path, kind="image")
     names = {path.name for path in tmp_path.rglob("*.*")}
     assert not (extra | {"samples_train.svg"}) & names
 
@@ -516,7 +520,7 @@ def test_waveforms_are_asked_for_once_and_shown(tmp_path: Path) -> None:
         return {row: (np.sin(np.arange(900.0)), 1000.0) for row in rows}
 
     data = recordings()
-    found = explore({"all": data})
+    found = explored({"all": data})
     page = save_exploration(found, tmp_path, kind="audio", samples=1, waves=waves)
     chosen = [int(row) for rows in choose_samples(data, 1) for row in rows]
     assert asked == [("all", chosen)]
@@ -532,7 +536,7 @@ def test_the_names_of_the_data_are_escaped(tmp_path: Path) -> None:
         skipped=("<img src=x onerror=alert(1)>: broken.",),
         feature_names=("<u>", "a (\N{DEGREE SIGN})"),
     )
-    page = save_exploration(explore({"<p>": data, "../up": data}), tmp_path, kind="image")
+    page = save_exploration(explored({"<p>": data, "../up": data}), tmp_path, kind="image")
     html = page.read_text(encoding="utf-8")
     found = Page(html)
     assert not {"script", "u"} & {tag for tag, _ in found.elements}
@@ -547,7 +551,7 @@ def test_the_names_of_the_data_are_escaped(tmp_path: Path) -> None:
 def test_a_failure_leaves_the_earlier_page(
     step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save_exploration(explore({"all": make()}), tmp_path, kind="image")
+    save_exploration(explored({"all": make()}), tmp_path, kind="image")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
 
     def fail(*arguments: Any) -> bytes:
@@ -560,7 +564,7 @@ def test_a_failure_leaves_the_earlier_page(
 
 
 def test_the_same_data_give_the_same_page(tmp_path: Path) -> None:
-    found = explore({"all": make()})
+    found = explored({"all": make()})
     pages = [
         save_exploration(found, tmp_path / str(number), kind="image", seed=seed).read_bytes()
         for number, seed in enumerate([0, 0, 1])
@@ -570,9 +574,9 @@ def test_the_same_data_give_the_same_page(tmp_path: Path) -> None:
 
 def test_mistakes_are_said(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="samples must be 1 or more, got 0"):
-        save_exploration(explore({"all": make()}), tmp_path, samples=0)
+        save_exploration(explored({"all": make()}), tmp_path, samples=0)
     with pytest.raises(ValueError, match="no rows"):
         explore({"all": make().take(np.arange(0))})
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file/x cannot be written"):
-        save_exploration(explore({"all": make()}), tmp_path / "file" / "x")
+        save_exploration(explored({"all": make()}), tmp_path / "file" / "x")

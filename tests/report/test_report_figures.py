@@ -266,7 +266,6 @@ def test_the_package_stands_alone() -> None:
     standard |= {
         "datetime",
         "functools",
-        "hashlib",
         "io",
         "itertools",
         "json",
