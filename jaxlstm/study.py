@@ -23,7 +23,7 @@ from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 from jaxlstm.data import SequenceData
 from jaxlstm.grid import programs
 from jaxlstm.grid.base import LaneSearch
-from jaxlstm.grid.plan import available_cores
+from jaxlstm.grid.machine import available_cores
 from jaxlstm.report import Run, save_run
 from jaxlstm.report.files import write_atomic
 

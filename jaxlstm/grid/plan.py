@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from numbers import Integral
-from pathlib import Path
 from typing import Any
 
 import jax
 
 from jaxlstm.grid import measure as measuring
 from jaxlstm.grid import programs
+from jaxlstm.grid.describe import describe, human_bytes, human_seconds
 from jaxlstm.grid.groups import (
     Lane,
     Sharing,
@@ -24,12 +22,10 @@ from jaxlstm.grid.groups import (
     padded_share,
     share_runs,
 )
+from jaxlstm.grid.machine import memory_at_hand, resolve_workers
 from jaxlstm.grid.space import Problem
 from jaxlstm.grid.stream import chunk_bytes
 from jaxlstm.train.trial import Structure
-
-# Share of a device's memory that a program may take.
-MEMORY_SHARE = 0.8
 
 # Lanes of one program at most: beyond, nothing is gained. On a CPU lanes side by side soon no longer
 # fit the cache (benchmarks/NOTES.md).
@@ -193,69 +189,6 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
 
 
-def human_bytes(count: int) -> str:
-    """1536 -> "1.5 kB"."""
-    size = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if round(size, 1) < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
-
-
-def human_seconds(seconds: float) -> str:
-    """100 -> "1 min 40 s"."""
-    if seconds < 59.5:
-        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"
-
-
-def available_cores() -> int:
-    """CPU cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def resolve_workers(n_jobs: int | None) -> int:
-    """How many CPU cores to use; scikit-learn's meaning, but None means all of them.
-
-    Raises:
-      TypeError: not an integer.
-      ValueError: 0.
-    """
-    cores = available_cores()
-    if n_jobs is None:
-        return cores
-    if not isinstance(n_jobs, Integral):
-        raise TypeError(f"n_jobs must be an integer or None, got {n_jobs!r}.")
-    if n_jobs == 0:
-        raise ValueError("n_jobs must not be 0: give a number of cores, or -1 or None for all.")
-    return int(max(1, cores + 1 + n_jobs) if n_jobs < 0 else n_jobs)
-
-
-def memory_at_hand(devices: Sequence[Any]) -> int | None:
-    """Bytes that a program may take on one device: a share of what it has; of this process's own."""
-    own = [device for device in devices if device.process_index == jax.process_index()]
-    stats = [device.memory_stats() or {} for device in own]
-    limits = [stat["bytes_limit"] for stat in stats if "bytes_limit" in stat]
-    if not limits and devices[0].platform == "cpu":
-        limits = [free for free in [_free_memory()] if free is not None]
-    return int(MEMORY_SHARE * min(limits)) if limits else None
-
-
-def _free_memory() -> int | None:
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        sizes = dict(line.split(":") for line in lines)
-        return int(sizes["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):  # not Linux
-        return None
-
-
 def default_layout(problem: Problem, memory_limit: int | None = None) -> str:
     """How lanes run as a rule: side by side on an accelerator, one at a time on a CPU.
 
@@ -266,35 +199,6 @@ def default_layout(problem: Problem, memory_limit: int | None = None) -> str:
     if limit is not None and sum(map(measuring.tree_bytes, problem.datasets)) > limit:
         return "stream"
     return "loop" if devices[0].platform == "cpu" else "vmap"
-
-
-def describe(problem: Problem, structure: Structure, lanes: Sequence[Lane]) -> str:
-    """A group's network, its batch sizes and its epochs in a line."""
-    module = structure.module
-    hidden = {"parent", "name", *structure.traced_fields}
-    shown = [
-        f"{field.name}={getattr(module, field.name)!r}"
-        for field in dataclasses.fields(module)
-        if field.name not in hidden and getattr(module, field.name) != field.default
-    ]
-    networks = [problem.trials[lane.trials[0]].network for lane in lanes]
-    batches = sorted({network.batch_size for network in networks})
-    text = f"{type(module).__name__}({', '.join(shown)}), batch {', '.join(map(str, batches))}"
-    if batches != [structure.micro_batch]:
-        text += f" by {structure.micro_batch}"
-    if structure.augment:
-        text += f", augmented by {', '.join(map(repr, structure.augment))}"
-    if structure.standardizes:
-        text += ", standardized"
-    own = len({network.structure.module for network in networks})
-    if own > 1:
-        text += f", {own} widths padded"
-    shared = {
-        tuple(problem.trials[place].network.epochs for place in lane.trials) for lane in lanes
-    }
-    for epochs in sorted(several for several in shared if len(set(several)) > 1):
-        text += f", epochs {', '.join(map(str, dict.fromkeys(epochs)))} in one run"
-    return text
 
 
 def make_plan(

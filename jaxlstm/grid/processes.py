@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from jaxlstm.grid.plan import memory_at_hand
+from jaxlstm.grid.machine import memory_at_hand
 from jaxlstm.grid.store import Store
 
 

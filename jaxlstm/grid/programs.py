@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxlstm.train import standardization, trial
+from jaxlstm.train import epoch, standardization, trial
 from jaxlstm.train.trial import Data, Rows, State, Structure, Weights
 
 LAYOUTS = ("loop", "vmap", "stream")
@@ -186,7 +186,7 @@ def train_program(structure: Structure, layout: str, args: Any, mesh: Mesh | Non
 
     Args:
       structure: what shapes it.
-      layout: "loop": args are those of `trial.train_epoch`; "vmap": states, hyperparameters,
+      layout: "loop": args are those of `epoch.train_epoch`; "vmap": states, hyperparameters,
         ``active`` and ``validate`` have a leading lane axis P, rows are tables with a leading axis,
         and a last argument ``rows [P]`` says which of them a lane uses.
       args: arguments, or their shapes.
@@ -200,7 +200,7 @@ def train_program(structure: Structure, layout: str, args: Any, mesh: Mesh | Non
         def train_lane(
             state: State, hp: Any, data: Data, rows: Rows, active: Any, validate: Any
         ) -> Any:
-            return trial.train_epoch(structure, state, hp, data, rows, active, validate)
+            return epoch.train_epoch(structure, state, hp, data, rows, active, validate)
 
         return _compiled("train", (structure, layout), train_lane, args, donate_argnums=0)
 
@@ -212,7 +212,7 @@ def train_program(structure: Structure, layout: str, args: Any, mesh: Mesh | Non
     ) -> Any:
         def train(state: State, hp: Any, active: Any, validate: Any, rows: Any) -> Any:
             own = jax.tree.map(lambda table: table[rows], tables)
-            return trial.train_epoch(structure, state, hp, data, own, active, validate)
+            return epoch.train_epoch(structure, state, hp, data, own, active, validate)
 
         return jax.vmap(train)(states, hp, active, validate, rows)
 

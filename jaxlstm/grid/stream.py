@@ -16,8 +16,9 @@ import numpy as np
 from jax import lax
 
 from jaxlstm.grid import programs
-from jaxlstm.train import trial
-from jaxlstm.train.trial import Data, Metrics, Pass, Rows, State, Structure, Totals, Walk
+from jaxlstm.train import epoch
+from jaxlstm.train.epoch import Pass, Totals, Walk
+from jaxlstm.train.trial import Data, Metrics, Rows, State, Structure
 
 #: Bytes of a chunk's rows; one is in use while others are read.
 CHUNK_BYTES = 64 << 20
@@ -73,12 +74,12 @@ class Stream:
     def __init__(self, structure: Structure, data: Data):
         self._structure, self._data = structure, data
         self._length = chunk_length(data, structure.micro_batch)
-        self._evaluated = chunk_length(data, trial.EVALUATION_BATCH)
+        self._evaluated = chunk_length(data, epoch.EVALUATION_BATCH)
 
     def train_epoch(
         self, state: State, numbers: Any, rows: Rows, active: Any, validate: Any
     ) -> tuple[State, Metrics]:
-        """One epoch, as `jaxlstm.train.trial.train_epoch`; ``state`` is given up."""
+        """One epoch, as `jaxlstm.train.epoch.train_epoch`; ``state`` is given up."""
         one, walk = self._begin(state, numbers, rows, active)
         walk = self._walk(numbers, one, walk)
         is_evaluated = bool(validate) and int(one.walks) > 0
@@ -95,7 +96,7 @@ class Stream:
 
         def begin(state: State, numbers: Any, rows: Rows, active: Any) -> Any:
             active = active & ~state.stopping.stopped
-            return trial.begin_pass(self._structure, state, numbers, rows, active, dtype)
+            return epoch.begin_pass(self._structure, state, numbers, rows, active, dtype)
 
         args = state, numbers, rows, active
         result: tuple[Pass, Walk] = self._program("begin", begin, args)(*args)
@@ -106,14 +107,14 @@ class Stream:
 
         def rows_of(numbers: Any, one: Pass, first: Any) -> Any:
             def of(index: Any) -> Any:
-                return trial.micro_batch_rows(structure, numbers, one, index)
+                return epoch.micro_batch_rows(structure, numbers, one, index)
 
             return jax.vmap(of)(first + jnp.arange(length))
 
         def train(numbers: Any, one: Pass, walk: Walk, first: Any, end: Any, chunk: Data) -> Walk:
             def body(index: Any, walk: Walk) -> Walk:
                 own = Data(*(part[index - first] for part in chunk))
-                return trial.walk_micro_batch(structure, numbers, one, index, walk, own)
+                return epoch.walk_micro_batch(structure, numbers, one, index, walk, own)
 
             return lax.fori_loop(first, end, body, walk)
 
@@ -136,7 +137,7 @@ class Stream:
 
         def rows_of(rows: Rows, first: Any) -> Any:
             def of(batch: Any) -> Any:
-                return trial.evaluation_rows(rows.validation, rows.n_validation, batch)[0]
+                return epoch.evaluation_rows(rows.validation, rows.n_validation, batch)[0]
 
             return jax.vmap(of)(first + jnp.arange(length))
 
@@ -151,8 +152,8 @@ class Stream:
         ) -> Totals:
             def body(index: Any, totals: Totals) -> Totals:
                 own = Data(*(part[index - first] for part in chunk))
-                _, valid = trial.evaluation_rows(rows.validation, rows.n_validation, index)
-                return trial.evaluate_batch(structure, weights, numbers, totals, own, valid)
+                _, valid = epoch.evaluation_rows(rows.validation, rows.n_validation, index)
+                return epoch.evaluate_batch(structure, weights, numbers, totals, own, valid)
 
             return lax.fori_loop(first, end, body, totals)
 
@@ -160,8 +161,8 @@ class Stream:
             args = rows, np.int32(index * length)
             return self._program("evaluation rows", rows_of, args)(*args)
 
-        totals = trial.no_totals(self._data.x.dtype)
-        batches = -(-int(rows.n_validation) // trial.EVALUATION_BATCH) if is_evaluated else 0
+        totals = epoch.no_totals(self._data.x.dtype)
+        batches = -(-int(rows.n_validation) // epoch.EVALUATION_BATCH) if is_evaluated else 0
         for index, chunk in enumerate(_read_ahead(self._data, read, -(-batches // length))):
             first = index * length
             end = min(first + length, batches)
@@ -180,7 +181,7 @@ class Stream:
             validate: Any,
         ) -> Any:
             active = active & ~state.stopping.stopped
-            return trial.finish_epoch(state, numbers, walk, totals, rows, active, validate)
+            return epoch.finish_epoch(state, numbers, walk, totals, rows, active, validate)
 
         result: tuple[State, Metrics] = self._program("finish", finish, args)(*args)
         return result

@@ -12,14 +12,10 @@ from hypothesis import strategies as st
 
 from jaxlstm import GridSearch
 from jaxlstm.grid import measure
+from jaxlstm.grid.describe import human_bytes, human_seconds
+from jaxlstm.grid.machine import available_cores, resolve_workers
 from jaxlstm.grid.outcome import CURVES
-from jaxlstm.grid.plan import (
-    available_cores,
-    human_bytes,
-    human_seconds,
-    make_plan,
-    resolve_workers,
-)
+from jaxlstm.grid.plan import make_plan
 from jaxlstm.grid.run import execute
 from jaxlstm.grid.space import Fold, pad_rows
 

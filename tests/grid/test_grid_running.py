@@ -20,9 +20,9 @@ from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import KFold
 
 from jaxlstm import GridSearch, LSTMClassifier
+from jaxlstm.grid import chunk as running
 from jaxlstm.grid import lanes, outcome, programs
 from jaxlstm.grid import plan as planning
-from jaxlstm.grid import run as running
 from jaxlstm.grid.scoring import Scoring
 
 # Uneven: 26 rows are 9, 9 and 8.

@@ -32,6 +32,7 @@ from trials import (
 
 from jaxlstm.nn import MLP, LSTMClassifierNetwork
 from jaxlstm.train import trial
+from jaxlstm.train.epoch import train_epoch as plain_train_epoch
 from jaxlstm.train.trial import Data, Rows, State, Structure
 
 
@@ -194,7 +195,7 @@ def test_lanes_under_vmap_equal_each_alone(hyperparameters: Any) -> None:
     shared = Data(*map(jnp.asarray, data))
 
     def run(state: State, h: Any, rows: Rows, active: Any, validate: Any) -> Any:
-        return trial.train_epoch(structure, state, h, shared, rows, active, validate)
+        return plain_train_epoch(structure, state, h, shared, rows, active, validate)
 
     def three_epochs(run: Any, state: State, *args: Any) -> Any:
         told = []

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.testing import assert_allclose, assert_array_equal
 
-from jaxlstm.train import trial
+from jaxlstm.train import epoch, trial
 from jaxlstm.train.hyperparameters import Hyperparameters
 from jaxlstm.train.trial import Data, Rows, State, Structure
 
@@ -20,7 +20,7 @@ TRAIN, VALIDATION = PERMUTATION[:17], PERMUTATION[17:]
 WEIGHTS = (0.5, 2.0, 1.25)
 
 init = jax.jit(trial.init, static_argnums=0)
-evaluate = jax.jit(trial.evaluate, static_argnums=0)
+evaluate = jax.jit(epoch.evaluate, static_argnums=0)
 
 traces: list[Structure] = []  # one entry each time that `train_epoch` is traced
 
@@ -28,7 +28,7 @@ traces: list[Structure] = []  # one entry each time that `train_epoch` is traced
 @functools.partial(jax.jit, static_argnums=0)
 def _train_epoch(structure: Structure, *args: Any) -> Any:
     traces.append(structure)
-    return trial.train_epoch(structure, *args)
+    return epoch.train_epoch(structure, *args)
 
 
 def train_epoch(
