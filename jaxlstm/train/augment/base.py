@@ -55,7 +55,8 @@ class Augmentation:
 class Affine(Augmentation):
     """An augmentation of images that looks each pixel up where a matrix says.
 
-    Neighbours of this kind are one resampling: their matrices are multiplied.
+    Neighbours of this kind are one resampling: their matrices are multiplied. Keep them side by side:
+    what stands before a resampling may be computed anew for each pixel that it reads.
     """
 
     def matrix(self, key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
