@@ -114,9 +114,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
         dtype = jax.dtypes.canonicalize_dtype(float)
         with np.errstate(over="ignore"):
             converted = X.astype(dtype, copy=False)
-        finite = np.isfinite(converted)
-        if not finite.all():
-            place = tuple(np.argwhere(~finite)[0].tolist())
+        place = _first_not_finite(converted)
+        if place is not None:
             value = X[place]
             reason = f"{value}, too large for {dtype}: scale X first"
             if not np.isfinite(value):
@@ -340,6 +339,17 @@ class Classifier(ClassifierMixin, BaseEstimator):
         """Most probable class of each row, ``[M]``."""
         probabilities = self.predict_proba(X)
         return self.classes_[probabilities.argmax(axis=1)]
+
+
+def _first_not_finite(x: np.ndarray) -> tuple[int, ...] | None:
+    """Where the first number is that is not finite; looks piece by piece, as x may be on disk."""
+    at_once = max(1, standardization.PIECE // x[0].size)
+    for start in range(0, len(x), at_once):
+        finite = np.isfinite(x[start : start + at_once])
+        if not finite.all():
+            row, *rest = np.argwhere(~finite)[0].tolist()
+            return (start + row, *rest)
+    return None
 
 
 @functools.lru_cache(maxsize=256)

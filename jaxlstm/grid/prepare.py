@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from numbers import Integral
 from typing import Any
 
+import jax
 import numpy as np
 from sklearn.base import clone
 from sklearn.model_selection import check_cv
@@ -100,7 +101,8 @@ class Prepared:
     def _check_y(self, y: Any) -> tuple[np.ndarray, np.ndarray]:
         """Labels and classes; the pipeline's steps check X themselves."""
         probe = clone(classifier_of(self.base))
-        _, labels, classes = probe._check_xy(np.zeros((len(y), 1), np.float32), y)
+        x = np.zeros((len(y), 1), jax.dtypes.canonicalize_dtype(float))
+        _, labels, classes = probe._check_xy(x, y)
         return labels, classes
 
     def _check_folds(self, cv: Any, splitter: Any) -> None:
