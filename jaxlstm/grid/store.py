@@ -27,7 +27,6 @@ from urllib.parse import quote, unquote
 import numpy as np
 
 from jaxlstm.grid import saves
-from jaxlstm.grid.describe import human_bytes
 from jaxlstm.grid.fingerprint import code_version, digest
 
 fcntl: ModuleType | None
@@ -360,6 +359,8 @@ class Store:
         except OSError as error:
             raise OSError(f"{self._name} cannot be written: {error}") from error
         if free < nbytes:
+            from jaxlstm.grid.describe import human_bytes  # imports JAX
+
             raise OSError(
                 f"{self._name} has too little space: the search may need {human_bytes(nbytes)},"
                 f" {human_bytes(free)} are free. Make room, or choose another folder."
