@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -24,6 +26,14 @@ def data() -> tuple[np.ndarray, np.ndarray]:
 def classifier() -> LSTMClassifier:
     """26 rows are three batches of 8 and a short one."""
     return LSTMClassifier(units=4, batch_size=8, epochs=2, learning_rate=0.02)
+
+
+@pytest.fixture(autouse=True)
+def _ctrl_c() -> Iterator[None]:
+    """Ctrl-C interrupts; a shell's background jobs ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 class Recorder:

@@ -559,7 +559,7 @@ def test_a_failure_leaves_the_earlier_page(
 
     monkeypatch.setattr(draw, step, fail)
     with pytest.raises(OSError, match="no space"):
-        save_exploration(explore({"all": make(seed=1)}), tmp_path, kind="image")
+        save_exploration(explored({"all": make(seed=1)}), tmp_path, kind="image")
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
 
 
@@ -576,7 +576,7 @@ def test_mistakes_are_said(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="samples must be 1 or more, got 0"):
         save_exploration(explored({"all": make()}), tmp_path, samples=0)
     with pytest.raises(ValueError, match="no rows"):
-        explore({"all": make().take(np.arange(0))})
+        explored({"all": make().take(np.arange(0))})
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file/x cannot be written"):
         save_exploration(explored({"all": make()}), tmp_path / "file" / "x")
