@@ -14,7 +14,7 @@ test: $(VENV)/.installed-test  ## Run the tests, or those named in TESTS
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow" $(TESTS)
 
 test-all: $(VENV)/.installed-test  ## Run the slow tests, too
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	XLA_FLAGS= $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 check: $(VENV)/.installed-test  ## Check format, lint and types
 	$(BIN)/ruff format --check .
