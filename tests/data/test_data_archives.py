@@ -56,7 +56,7 @@ def zip_bytes(files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> by
 
 PACKED: dict[str, Callable[[], bytes]] = {
     "plain.tar": lambda: tar_bytes(FILES),
-    "packed.tar.gz": lambda: gzip.compress(tar_bytes(FILES)),
+    "packed.tar.gz": lambda: gzip.compress(tar_bytes(FILES), mtime=0),
     "packed.tar.bz2": lambda: bz2.compress(tar_bytes(FILES)),
     "packed.tar.xz": lambda: lzma.compress(tar_bytes(FILES)),
     "deflated.zip": lambda: zip_bytes(FILES),
@@ -160,7 +160,7 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
         (b"just some text, longer than a header of a tar would be\n" * 20, "header is wrong"),
         (b"PK", "zip"),
         (b"\x1f\x8b", "ended before"),
-        (gzip.compress(b"only text"), "end mark|wrong"),
+        (gzip.compress(b"only text", mtime=0), "end mark|wrong"),
         (b"BZh9", "ended before"),
         (b"\xfd7zXZ\x00", "ended before"),
     ],
@@ -202,7 +202,7 @@ def test_a_damaged_header_is_not_the_end_of_a_tar(tmp_path: Path) -> None:
 
 
 def test_a_wrong_checksum_at_the_end_of_a_gzip(tmp_path: Path) -> None:
-    content = bytearray(gzip.compress(tar_bytes(FILES)))
+    content = bytearray(gzip.compress(tar_bytes(FILES), mtime=0))
     content[-6] ^= 1
     path = tmp_path / "x.tar.gz"
     path.write_bytes(content)
@@ -218,7 +218,7 @@ def test_a_header_that_claims_gigabytes(claim: int, tmp_path: Path) -> None:
     path.write_bytes(info.tobuf(tarfile.GNU_FORMAT) + b"some bytes")
     with pytest.raises(ValueError, match=rf"x\.tar.* {claim:,} bytes"):
         list(members(path, everything))
-    path.write_bytes(gzip.compress(path.read_bytes()))
+    path.write_bytes(gzip.compress(path.read_bytes(), mtime=0))
     with pytest.raises(ValueError, match=rf"x\.tar.* {claim:,} bytes"):
         list(members(path, everything))
 
@@ -232,7 +232,7 @@ def test_a_size_in_an_extended_header(size: str, tmp_path: Path) -> None:
         archive.addfile(info)
         archive.addfile(tarfile.TarInfo("next.jpg"))
     path = tmp_path / "x.tar.gz"
-    path.write_bytes(gzip.compress(buffer.getvalue()))
+    path.write_bytes(gzip.compress(buffer.getvalue(), mtime=0))
     for wanted in (everything, lambda name: False):
         with pytest.raises(ValueError, match=rf"^{path}"):
             list(members(path, wanted))
@@ -262,7 +262,7 @@ def test_a_zip_that_claims_gigabytes(tmp_path: Path) -> None:
 def test_a_zip_that_unpacks_to_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archives, "ARCHIVE_BYTES", 1 << 16)
     files = {f"{number}.txt": bytes(20_000) for number in range(4)}
-    for content in (zip_bytes(files), gzip.compress(tar_bytes(files))):
+    for content in (zip_bytes(files), gzip.compress(tar_bytes(files), mtime=0)):
         path = tmp_path / "x"
         path.write_bytes(content)
         with pytest.raises(ValueError, match="x unpacks to more than"):
@@ -296,12 +296,20 @@ def test_a_limit_of_ones_own(tmp_path: Path) -> None:
 def test_read_gzip(tmp_path: Path) -> None:
     path = tmp_path / "x.gz"
     text = BYTES.bytes(5000)
-    for content in (text, gzip.compress(text), gzip.compress(text[:9]) + gzip.compress(text[9:])):
+    for content in (
+        text,
+        gzip.compress(text, mtime=0),
+        gzip.compress(text[:9], mtime=0) + gzip.compress(text[9:], mtime=0),
+    ):
         path.write_bytes(content)
         assert read_gzip(path, 5000) == text
         with pytest.raises(ValueError, match=r"x\.gz holds more than the 4,999 bytes"):
             read_gzip(path, 4999)
-    for bad in (gzip.compress(text)[:-1], gzip.compress(text) + b"tail", b"\x1f\x8bno"):
+    for bad in (
+        gzip.compress(text, mtime=0)[:-1],
+        gzip.compress(text, mtime=0) + b"tail",
+        b"\x1f\x8bno",
+    ):
         path.write_bytes(bad)
         with pytest.raises(ValueError, match=r"x\.gz is not a whole gzip file"):
             read_gzip(path, 5000)

@@ -36,7 +36,7 @@ def write(
         stored = np.stack([image.T for image in seen])
         name = f"emnist-{split}-{part}"
         for kind, array in (("images-idx3", stored), ("labels-idx1", labels + np.uint8(first))):
-            (folder / f"{name}-{kind}-ubyte.gz").write_bytes(gzip.compress(idx(array)))
+            (folder / f"{name}-{kind}-ubyte.gz").write_bytes(gzip.compress(idx(array), mtime=0))
         parts[part] = seen, labels
     return parts
 

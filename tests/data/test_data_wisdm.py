@@ -385,7 +385,7 @@ def test_forms_of_release_1_1(form: str, tmp_path: Path) -> None:
     if form == "txt":
         path.write_bytes(TEXT)
     elif form == "gz":
-        path.write_bytes(gzip.compress(TEXT))
+        path.write_bytes(gzip.compress(TEXT, mtime=0))
     elif form == "zip":
         path.write_bytes(zipped(files))
     elif form.startswith("tar"):
@@ -395,7 +395,7 @@ def test_forms_of_release_1_1(form: str, tmp_path: Path) -> None:
         if form == "folder":
             (path / name).write_bytes(TEXT)
         else:
-            (path / f"{name}.gz").write_bytes(gzip.compress(TEXT))
+            (path / f"{name}.gz").write_bytes(gzip.compress(TEXT, mtime=0))
         (path / "notes.txt").write_text("mine")
     data = load_wisdm(str(path), window=3, stride=3)
     assert data.x.shape == (6, 3, 3)
@@ -470,7 +470,7 @@ def test_damaged_archives(tmp_path: Path) -> None:
     path.write_bytes(TEXT * 50)
     wanted, _ = read_wisdm(path)
     for whole in (
-        gzip.compress(TEXT * 50),
+        gzip.compress(TEXT * 50, mtime=0),
         tarred(files, "w:gz"),
         zipped(files),
         zipped({"wisdm-dataset.zip": zipped(files)}),
