@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jaxlstm.data import SequenceData
+from jaxlstm.data import SequenceData, find_duplicates
 from jaxlstm.report import Run, save_run
 from jaxlstm.report.data_tables import explore
 from jaxlstm.report.explore import save_exploration
@@ -184,7 +184,8 @@ def page(
     if request.param == "usual":
         return saved
     if request.param == "data":
-        return save_exploration(explore(two_splits()), tmp_path_factory.mktemp("data"), samples=2)
+        found = explore(two_splits(), find_duplicates(two_splits()))
+        return save_exploration(found, tmp_path_factory.mktemp("data"), samples=2)
     run = run_maker(**CASES[request.param])
     if request.param == "long":
         run.config.update(title=UNBROKEN, command="jaxlstm " + UNBROKEN)
