@@ -14,7 +14,7 @@ test: $(VENV)/.installed-test  ## Run the tests, or those named in TESTS
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow" $(TESTS)
 
 test-all: $(VENV)/.installed-test  ## Run the slow tests, too
-	XLA_FLAGS= $(BIN)/python -m pytest -q -n 2 --dist loadfile
+	JAX_DISABLE_MOST_OPTIMIZATIONS=0 XLA_FLAGS= $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 check: $(VENV)/.installed-test  ## Check format, lint and types
 	$(BIN)/ruff format --check .
