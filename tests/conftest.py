@@ -56,6 +56,19 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
             gc.collect()
 
 
+@pytest.fixture(scope="module")
+def optimised() -> Iterator[None]:
+    """Programs compiled as users have them: without optimisations other shapes give other bits."""
+    from jaxlstm.grid import programs
+
+    before = jax.config.jax_disable_most_optimizations
+    jax.config.update("jax_disable_most_optimizations", False)
+    programs.clear()
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+    programs.clear()
+
+
 @pytest.fixture
 def x64() -> Iterator[None]:
     """Float64 for one test."""

@@ -20,6 +20,8 @@ from sklearn.preprocessing import StandardScaler
 from jaxlstm import MLP, FlaxClassifier, GridSearch, HalvingSearch, LSTMClassifier
 from jaxlstm.train.augment import Jitter, RandomFlip, RandomZoom
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 FOLDS = KFold(3, shuffle=True, random_state=1)
 CHAIN = (RandomZoom(0.2), RandomFlip(), Jitter(0.05))
 

@@ -17,6 +17,8 @@ from jaxlstm.grid.lanes import Lanes
 from jaxlstm.grid.prepare import Prepared
 from jaxlstm.nn import padding
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 # Uneven: 26 rows are 9, 9 and 8.
 FOLDS = KFold(3, shuffle=True, random_state=1)
 

@@ -12,6 +12,8 @@ from sklearn.model_selection import KFold
 
 from jaxlstm import GridSearch
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 # Uneven: 26 rows are 9, 9 and 8.
 FOLDS = KFold(3, shuffle=True, random_state=1)
 
