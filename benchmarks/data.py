@@ -5,8 +5,8 @@
 
 FOLDER holds the files under CASES; a data set that is not there is reported and left out. In each
 round every case runs once, in an order drawn anew, each in a fresh Python process that has imported
-all of `jaxlstm.data` before the clock starts; what the loader itself imports counts. Files are read once
-before, so they come from the system's memory.
+all of `jaxlstm.data` before the clock starts; what the loader itself imports counts. Files are read
+once before, so they come from the system's memory.
 
     wisdm              1,098,207 rows of text, as many as WISDM v1.1 has: the 729,600 rows of the file,
                        and some of them again as other people's
