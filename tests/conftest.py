@@ -61,7 +61,7 @@ def optimised() -> Iterator[None]:
     """Programs compiled as users have them: without optimisations other shapes give other bits."""
     from jaxlstm.grid import programs
 
-    before = jax.config.jax_disable_most_optimizations
+    before = os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1"
     jax.config.update("jax_disable_most_optimizations", False)
     programs.clear()
     yield
