@@ -24,7 +24,6 @@ than was ever held at once. Medians and quartiles are over the rounds.
 from __future__ import annotations
 
 import argparse
-import csv
 import gzip
 import json
 import os
@@ -37,6 +36,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import pandas as pd
 
 from benchmarks import machine
 
@@ -274,10 +275,7 @@ def write_csv(path: Path, found: Mapping[str, Sequence[Run]], facts: Mapping[str
             }
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    pd.DataFrame(rows).to_csv(path, index=False)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import csv
 import inspect
 import os
 import pty
@@ -34,6 +33,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from benchmarks import machine
 
@@ -208,10 +208,7 @@ def write_csv(path: Path, found: Mapping[str, Sequence[Run]], facts: Mapping[str
             }
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    pd.DataFrame(rows).to_csv(path, index=False)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

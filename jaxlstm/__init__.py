@@ -5,8 +5,9 @@ All grid cells x folds x seeds are lanes of one compiled JAX program.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from jaxlstm._lazy import attach
 
 if TYPE_CHECKING:
     from jaxlstm.estimator import FlaxClassifier, LSTMClassifier
@@ -96,13 +97,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        value = getattr(importlib.import_module(_HOMES[name]), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module 'jaxlstm' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = attach(__name__, _HOMES)

@@ -136,8 +136,6 @@ def _checked(load: Callable[..., Any], name: str, given: dict[str, Any]) -> dict
         for parameter, found in allowed.items()
         if found.default is found.empty and parameter not in given
     ]
-    if "path" in missing:
-        raise ValueError(f"{name} needs --path: the folder or file where its raw files are.")
     if missing:
         raise ValueError(f"{name} needs --set {' '.join(f'{word}=...' for word in missing)}.")
     features = _feature_fields(allowed)

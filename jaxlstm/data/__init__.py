@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from jaxlstm._lazy import attach
 
 if TYPE_CHECKING:
     from jaxlstm.data.arrays import from_arrays, load_arrays
@@ -23,23 +24,23 @@ if TYPE_CHECKING:
 
 # Read on first use: a process that decodes sound needs no scikit-learn.
 _HOMES = {
-    "MFCC": "audio",
-    "SequenceData": "sequences",
-    "find_duplicates": "duplicates",
-    "from_arrays": "arrays",
-    "from_tfds": "tfds",
-    "load_arrays": "arrays",
-    "load_audio_folder": "recordings",
-    "load_digits": "digits",
-    "load_emnist": "emnist",
-    "load_faces": "faces",
-    "load_image_folder": "images",
-    "load_ravdess": "ravdess",
-    "load_table": "tables",
-    "load_wisdm": "wisdm",
-    "mfcc": "audio",
-    "read_wisdm": "wisdm",
-    "sliding_windows": "windows",
+    "MFCC": "jaxlstm.data.audio",
+    "SequenceData": "jaxlstm.data.sequences",
+    "find_duplicates": "jaxlstm.data.duplicates",
+    "from_arrays": "jaxlstm.data.arrays",
+    "from_tfds": "jaxlstm.data.tfds",
+    "load_arrays": "jaxlstm.data.arrays",
+    "load_audio_folder": "jaxlstm.data.recordings",
+    "load_digits": "jaxlstm.data.digits",
+    "load_emnist": "jaxlstm.data.emnist",
+    "load_faces": "jaxlstm.data.faces",
+    "load_image_folder": "jaxlstm.data.images",
+    "load_ravdess": "jaxlstm.data.ravdess",
+    "load_table": "jaxlstm.data.tables",
+    "load_wisdm": "jaxlstm.data.wisdm",
+    "mfcc": "jaxlstm.data.audio",
+    "read_wisdm": "jaxlstm.data.wisdm",
+    "sliding_windows": "jaxlstm.data.windows",
 }
 
 __all__ = [
@@ -63,13 +64,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        value = getattr(importlib.import_module(f"jaxlstm.data.{_HOMES[name]}"), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module 'jaxlstm.data' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = attach(__name__, _HOMES)

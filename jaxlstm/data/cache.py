@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from jaxlstm.data.archives import members
 from jaxlstm.data.download import data_folder
 
 
@@ -38,13 +39,10 @@ def content_hash(path: Path, wanted: Callable[[PurePosixPath], bool]) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     digest = hashlib.sha256()
-    for place in sorted(path.rglob("*")):
-        name = PurePosixPath(place.relative_to(path).as_posix())
-        if wanted(name) and place.is_file():
-            with place.open("rb") as stream:
-                content = hashlib.file_digest(stream, "sha256").digest()
-            # A name has any length; its hash, like the content's, has one.
-            digest.update(hashlib.sha256(os.fsencode(str(name))).digest() + content)
+    for name, content in members(path, wanted):  # the files that are read, behind links too
+        # A name has any length; its hash, like the content's, has one.
+        for part in (str(name).encode(), content):
+            digest.update(hashlib.sha256(part).digest())
     return digest.hexdigest()
 
 

@@ -27,7 +27,10 @@ _LINE = 1 << 16  # characters; 48 x 48 values take a seventh of it
 
 
 def load_faces(
-    path: str | Path, *, size: tuple[int, int] = (32, 32), drop_duplicates: bool = False
+    path: str | Path | None = None,
+    *,
+    size: tuple[int, int] = (32, 32),
+    drop_duplicates: bool = False,
 ) -> dict[str, SequenceData]:
     """Loads faces in grey, as sequences of their rows with values in [0, 1].
 
@@ -39,7 +42,8 @@ def load_faces(
         ``validation/<class>/*.jpg`` and perhaps ``test``, the classes being angry, disgust, fear,
         happy, neutral, sad and surprise; or the file ``fer2013.csv`` (also as ``.csv.gz``, or a
         folder with it) with the columns emotion, pixels and Usage, whose PublicTest becomes
-        validation and PrivateTest test.
+        validation and PrivateTest test. It cannot be downloaded without an account: None gives the
+        sentence that says where to get it.
       size: height and width that all are resized to, see ``decode_image``.
       drop_duplicates: leaves out of train what is in another part, too, and all but the first of
         equal images; ``dropped`` counts them.
@@ -55,15 +59,16 @@ def load_faces(
     References:
       Goodfellow et al., "Challenges in Representation Learning", arXiv:1307.0414.
     """
-    path = Path(path)
     check_size(size)
-    if not path.exists():
+    if path is None or not Path(path).exists():
+        found = "No path is given" if path is None else f"{path} is not there"
         raise FileNotFoundError(
-            f"{path} is not there. FER2013 needs an account: download it from"
+            f"{found}. FER2013 needs an account: download it from"
             " https://www.kaggle.com/datasets/msambare/fer2013 (folders of images) or"
             " https://www.kaggle.com/c/challenges-in-representation-learning-facial-expression-"
             "recognition-challenge (fer2013.csv) and give the folder, archive or csv file as path=."
         )
+    path = Path(path)
     table = path / "fer2013.csv"
     if path.is_dir() and table.is_file():
         path = table

@@ -7,7 +7,7 @@ Grain reads the next chunk while the device trains on the last.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -40,18 +40,19 @@ def chunk_bytes(data: Data, rows: int) -> int:
 class _Chunks:
     """A source of chunks, as Grain reads them."""
 
-    def __init__(self, data: Data, rows: Callable[[int], Any], count: int):
-        self._data, self._rows, self._count = data, rows, count
+    def __init__(self, data: Data, rows: Sequence[np.ndarray]):
+        self._data, self._rows = data, rows
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._rows)
 
     def __getitem__(self, index: Any) -> Data:
-        rows = np.asarray(self._rows(int(index)))
-        return Data(self._data.x[rows], np.asarray(self._data.y)[rows])
+        rows = self._rows[int(index)]
+        return Data(self._data.x[rows], self._data.y[rows])
 
 
-def _read_ahead(data: Data, rows: Callable[[int], Any], count: int) -> Iterator[Data]:
+def _read_ahead(data: Data, rows: Sequence[np.ndarray]) -> Iterator[Data]:
+    """The chunks of these row numbers. Grain's threads only read: JAX's settings are a thread's own."""
     try:
         import grain
     except ImportError as error:
@@ -60,7 +61,7 @@ def _read_ahead(data: Data, rows: Callable[[int], Any], count: int) -> Iterator[
             ' pip install "jaxlstm[data]".'
         ) from error
     options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
-    return iter(grain.MapDataset.source(_Chunks(data, rows, count)).to_iter_dataset(options))
+    return iter(grain.MapDataset.source(_Chunks(data, rows)).to_iter_dataset(options))
 
 
 class Stream:
@@ -118,14 +119,14 @@ class Stream:
 
             return lax.fori_loop(first, end, body, walk)
 
-        def read(index: int) -> Any:
-            args = numbers, one, np.int32(index * length)
-            return self._program("rows", rows_of, args)(*args)
+        def rows_from(first: int) -> np.ndarray:
+            args = numbers, one, np.int32(first)
+            return np.asarray(self._program("rows", rows_of, args)(*args))
 
         walks = int(one.walks)
-        chunks = _read_ahead(self._data, read, -(-walks // length))
-        for index, chunk in enumerate(chunks):
-            first = index * length
+        starts = range(0, walks, length)
+        chunks = _read_ahead(self._data, [rows_from(first) for first in starts])
+        for first, chunk in zip(starts, chunks, strict=True):
             end = min(first + length, walks)
             args = numbers, one, walk, np.int32(first), np.int32(end), chunk
             walk = self._program("walk", train, args, donate_argnums=2)(*args)
@@ -157,14 +158,15 @@ class Stream:
 
             return lax.fori_loop(first, end, body, totals)
 
-        def read(index: int) -> Any:
-            args = rows, np.int32(index * length)
-            return self._program("evaluation rows", rows_of, args)(*args)
+        def rows_from(first: int) -> np.ndarray:
+            args = rows, np.int32(first)
+            return np.asarray(self._program("evaluation rows", rows_of, args)(*args))
 
         totals = epoch.no_totals(self._data.x.dtype)
         batches = -(-int(rows.n_validation) // epoch.EVALUATION_BATCH) if is_evaluated else 0
-        for index, chunk in enumerate(_read_ahead(self._data, read, -(-batches // length))):
-            first = index * length
+        starts = range(0, batches, length)
+        chunks = _read_ahead(self._data, [rows_from(first) for first in starts])
+        for first, chunk in zip(starts, chunks, strict=True):
             end = min(first + length, batches)
             args = numbers, walk.weights, rows, totals, np.int32(first), np.int32(end), chunk
             totals = self._program("evaluate", evaluate, args)(*args)

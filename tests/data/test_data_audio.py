@@ -438,6 +438,21 @@ def test_nothing_to_read(tmp_path: Path) -> None:
         )
 
 
+def test_what_lies_behind_a_link_is_content(tmp_path: Path) -> None:
+    behind = as_folder(tmp_path / "behind", files())
+    folder = tmp_path / "linked"
+    folder.mkdir()
+    for name in ("sad", "happy"):
+        (folder / name).symlink_to(behind / name)
+    kept: Any = {"features": SMALL, "cache": tmp_path / "cache"}
+    first = load_audio_folder(folder, **kept)
+    changed = next(file for file in sorted(behind.rglob("*")) if file.suffix == ".wav")
+    changed.write_bytes(sound(tone(77, 0.1)))
+    second = load_audio_folder(folder, **kept)
+    assert first.sha256 != second.sha256
+    assert second.sha256 == load_audio_folder(folder, features=SMALL, cache=False).sha256
+
+
 def test_processes_give_the_same_bits(tmp_path: Path) -> None:
     path = as_zip(tmp_path, files(10) | {"sad/cut.flac": FLAC[:-9]})
     one = load_audio_folder(path, features=SMALL, cache=False, n_jobs=1)

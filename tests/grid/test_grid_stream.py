@@ -85,6 +85,16 @@ def test_equals_data_on_the_device(
     pd.testing.assert_frame_equal(found.curves_[numbers], expected.curves_[numbers], rtol=1e-5)
 
 
+def test_float64(data: Any, x64: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """JAX's settings are a thread's own, and Grain reads in other threads."""
+    double = data[0].astype(np.float64), data[1]
+    monkeypatch.setattr(stream, "CHUNK_BYTES", 2000)
+    found, expected = (search(double, "inputs", layout)[0] for layout in ("stream", "loop"))
+    losses = found.curves_["train_loss"].to_numpy(), expected.curves_["train_loss"].to_numpy()
+    np.testing.assert_allclose(*losses, rtol=1e-12)
+    assert (losses[0] != losses[0].astype(np.float32)).any()
+
+
 def test_data_beyond_the_limit_streams(data: Any, tmp_path: Path) -> None:
     X, y = data
     path = tmp_path / "x.npy"
