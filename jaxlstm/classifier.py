@@ -340,6 +340,39 @@ class Classifier(ClassifierMixin, BaseEstimator):
         probabilities = self.predict_proba(X)
         return self.classes_[probabilities.argmax(axis=1)]
 
+    def input_gradients(self, X: Any, y: Any = None) -> np.ndarray:
+        """Gradients of a class's logit by the inputs: what of each row speaks for the class.
+
+        Their absolute values are the saliency maps of Simonyan et al., arXiv:1312.6034.
+
+        Args:
+          X: rows ``[M, ...]``, as for `predict`.
+          y: a class of `classes_` for each row, ``[M]``; None for the predicted one.
+
+        Returns:
+          Gradients of the shape of the network's input rows, in logits a unit of X.
+
+        Raises:
+          ValueError: a label in y that is not a class.
+        """
+        check_is_fitted(self)
+        x = self._check_x(X)
+        self._check_shape(x, self.sample_shape_)
+        y = self.predict(X) if y is None else np.asarray(y)
+        check_consistent_length(x, y)
+        unknown = np.setdiff1d(y, self.classes_).tolist()
+        if unknown:
+            raise ValueError(
+                f"y has the class {unknown[0]!r}, which {type(self).__name__} has not."
+            )
+        return programs.input_gradients(
+            self.network_.structure,
+            self.network_.hyperparameters,
+            Weights(self.params_, self.collections_),
+            x,
+            np.searchsorted(self.classes_, y),
+        )
+
 
 def _first_not_finite(x: np.ndarray) -> tuple[int, ...] | None:
     """Where the first number is that is not finite; looks piece by piece, as x may be on disk."""

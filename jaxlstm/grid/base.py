@@ -116,6 +116,7 @@ class Session:
                 store=self.store,
                 begun=begun,
                 keep_runs=keep_runs,
+                keep_weights=search.return_estimator,
             )
 
 
@@ -124,6 +125,9 @@ class LaneSearch(BaseSearchCV):
 
     Its parameters and attributes are `GridSearch`'s, which see.
     """
+
+    # A parameter of the searches whose trials are all trained to their end.
+    return_estimator: bool = False
 
     def __init__(
         self,
@@ -270,8 +274,14 @@ class LaneSearch(BaseSearchCV):
             error_score=self.error_score,
             return_train_score=self.return_train_score,
             validation_freq=self.validation_freq,
+            keeps_weights=self.return_estimator,
         )
         if jax.process_count() > 1:
+            if self.return_estimator:
+                raise ValueError(
+                    "return_estimator needs one process; here JAX runs over"
+                    f" {jax.process_count()} (jax.distributed)."
+                )
             processes.check_same(_data_digests(prepared))
         session = Session(self, prepared, scoring)
         with self._opened_store(prepared) as session.store:
@@ -365,6 +375,11 @@ class LaneSearch(BaseSearchCV):
         }
         self.results_ = trial_table(problem, outcomes, scores["test"], groups)
         self.curves_ = curve_table(problem, outcomes)
+        if self.return_estimator:
+            self.estimators_ = [
+                prepared.fitted(trial, outcome) if outcome.status == "ok" else None
+                for trial, outcome in zip(problem.trials, outcomes, strict=True)
+            ]
         self.plan_ = plan
         self.n_splits_ = len(prepared.folds)
         self.scorer_ = session.scoring.scorer

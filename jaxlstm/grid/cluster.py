@@ -85,15 +85,23 @@ def execute(
     store: Store | None = None,
     begun: Mapping[int, LaneRun] | None = None,
     keep_runs: bool = False,
+    keep_weights: bool = False,
 ) -> list[Outcome]:
     """Trains every trial of a plan on a cluster.
 
     The arguments are those of `jaxlstm.grid.run.execute`; ``on_finish`` and ``needs_weights`` are
     called in the workers. Finished trials are stored as their task comes back, lanes in work are not.
     """
-    outcomes, runs = run.taken_up(plan, problem, progress, store, begun)
+    outcomes, runs = run.taken_up(plan, problem, progress, store, begun, keep_weights)
     shared = _Shared(
-        plan, problem, on_finish, needs_weights, validation_freq, keep_runs, programs.settings()
+        plan,
+        problem,
+        on_finish,
+        needs_weights,
+        validation_freq,
+        keep_runs,
+        keep_weights,
+        programs.settings(),
     )
     with _parallel(cluster) as parallel:
         chunks = cut(
@@ -117,13 +125,15 @@ def execute(
                     outcome.run = _with_key(outcome.run)
                     outcomes[outcome.trial] = outcome
                     if store:
+                        if keep_weights:
+                            run.save_weights(store, outcome)
                         store.add(outcome.trial, outcome.to_record())
                     if progress:
                         progress.finished(outcome)
     if store and all(trial.index in outcomes for trial in problem.trials):
-        saved = store.saved()  # in a run without a cluster
-        for key in saved:
-            store.drop(key)
+        for key in store.saved():
+            if key.startswith("chunk-"):  # lanes in work in a run without a cluster
+                store.drop(key)
     return run.in_order(problem, outcomes)
 
 
@@ -211,6 +221,7 @@ class _Shared:
     needs_weights: Callable[[Trial], bool]
     validation_freq: int
     keep_runs: bool
+    keep_weights: bool
     settings: dict[str, Any]
 
 
@@ -264,6 +275,7 @@ def _train(key: str, packed: Any, chunk: Chunk, begun: Mapping[int, LaneRun]) ->
             validation_freq=shared.validation_freq,
             begun={first: _with_key(one) for first, one in begun.items()},
             keep_runs=shared.keep_runs,
+            keep_weights=shared.keep_weights,
         )
     for outcome in outcomes:
         outcome.run = _without_key(outcome.run)

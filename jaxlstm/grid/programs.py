@@ -279,17 +279,46 @@ def predict(structure: Structure, hyperparameters: Any, weights: Weights, x: Any
         logits, _ = trial.apply(structure, fields, weights, x)
         return jax.nn.softmax(logits)
 
+    return _in_batches("predict", probabilities, structure, hyperparameters, weights, x)
+
+
+def input_gradients(
+    structure: Structure, hyperparameters: Any, weights: Weights, x: Any, labels: Any
+) -> np.ndarray:
+    """Gradient of each row's logit of its label, ``[M]``, by that row: shaped as ``x [M, ...]``."""
+
+    def gradients(fields: Any, standardize_by: Any, weights: Weights, x: Any, labels: Any) -> Any:
+        def total(x: Any) -> Any:
+            x = standardization.apply(standardize_by, x)
+            logits, _ = trial.apply(structure, fields, weights, x)
+            return jnp.take_along_axis(logits, labels[:, None], axis=1).sum()
+
+        return jax.grad(total)(x)  # a row's logit depends on that row alone
+
+    labels = np.asarray(labels, np.int32)
+    return _in_batches("gradients", gradients, structure, hyperparameters, weights, x, labels)
+
+
+def _in_batches(
+    kind: str,
+    function: Any,
+    structure: Structure,
+    hyperparameters: Any,
+    weights: Weights,
+    *rows: np.ndarray,
+) -> np.ndarray:
     used = hyperparameters.fields, hyperparameters.standardization, weights
     known = jax.device_put(used)
     parts = []
-    for start in range(0, len(x), PREDICTION_BATCH):
-        batch = x[start : start + PREDICTION_BATCH]
-        size = min(PREDICTION_BATCH, 1 << (len(batch) - 1).bit_length())
-        padded = np.zeros((size, *batch.shape[1:]), batch.dtype)
-        padded[: len(batch)] = batch
-        args = (*known, padded)
-        program = _compiled(
-            "predict", (structure.module, structure.traced_fields), probabilities, args
-        )
-        parts.append(np.asarray(program(*args))[: len(batch)])
+    for start in range(0, len(rows[0]), PREDICTION_BATCH):
+        batches = [array[start : start + PREDICTION_BATCH] for array in rows]
+        count = len(batches[0])
+        size = min(PREDICTION_BATCH, 1 << (count - 1).bit_length())
+        padded = [
+            np.concatenate([batch, np.zeros((size - count, *batch.shape[1:]), batch.dtype)])
+            for batch in batches
+        ]
+        args = (*known, *padded)
+        program = _compiled(kind, (structure.module, structure.traced_fields), function, args)
+        parts.append(np.asarray(program(*args))[:count])
     return np.concatenate(parts)

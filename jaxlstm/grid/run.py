@@ -18,6 +18,7 @@ from jaxlstm.grid.outcome import CURVES, INTERRUPTED, LaneRun, Outcome, Progress
 from jaxlstm.grid.plan import Chunk, Plan
 from jaxlstm.grid.space import Problem, Trial
 from jaxlstm.grid.store import Store
+from jaxlstm.train.trial import Weights
 
 logger = logging.getLogger("jaxlstm")
 
@@ -74,6 +75,7 @@ def execute(
     store: Store | None = None,
     begun: Mapping[int, LaneRun] | None = None,
     keep_runs: bool = False,
+    keep_weights: bool = False,
 ) -> list[Outcome]:
     """Trains every trial of a plan.
 
@@ -86,25 +88,30 @@ def execute(
       problem: trials and data.
       on_finish: called in a worker thread with each finished trial and its outcome, weights
         included; what it returns is kept as ``scores`` and the weights are dropped. Without it they
-        are kept.
+        are kept in the outcomes.
       needs_weights: whether a trial's weights are looked at; the others' are not fetched.
       progress: told what goes on.
       validation_freq: validate every so many epochs (Keras's name), and after the last.
       store: where finished trials and lanes in work are saved; what it has is not done again.
       begun: lanes to go on with, by their first trial's index; states at their own width.
       keep_runs: whether outcomes keep their lane, to go on with; one that has stopped has no state.
+      keep_weights: whether outcomes keep their weights all the same, and ``store`` saves them;
+        ``needs_weights`` is then to say True.
 
     Returns:
       Outcomes in the order of the problem's trials.
     """
-    outcomes, begun = taken_up(plan, problem, progress, store, begun)
+    outcomes, begun = taken_up(plan, problem, progress, store, begun, keep_weights)
 
     def finish(trial: Trial, outcome: Outcome) -> None:
         if on_finish:
             outcome.scores = on_finish(trial, outcome)
-            outcome.params = outcome.collections = None
+            if not keep_weights:
+                outcome.params = outcome.collections = None
         outcomes[trial.index] = outcome
         if store:
+            if keep_weights:
+                save_weights(store, outcome)
             store.add(trial.index, outcome.to_record())
         if progress:
             progress.finished(outcome)
@@ -163,21 +170,50 @@ def taken_up(
     progress: Progress | None,
     store: Store | None,
     begun: Mapping[int, LaneRun] | None,
+    keep_weights: bool = False,
 ) -> tuple[dict[int, Outcome], dict[int, LaneRun]]:
     """What there is of a run before it starts: outcomes by trial, lanes in work by their first."""
     runs = dict(begun or {})
     if store is None:
         return {}, runs
-    wanted = {trial.index for trial in problem.trials}
+    trials = {trial.index: trial for trial in problem.trials}
     outcomes = {
         index: Outcome.from_record(index, record)
         for index, record in store.finished().items()
-        if index in wanted
+        if index in trials
     }
+    if keep_weights:
+        outcomes = {
+            index: outcome
+            for index, outcome in outcomes.items()
+            if outcome.failed or _has_weights(store, problem, trials[index], outcome)
+        }
     if progress:
         for outcome in outcomes.values():
             progress.finished(outcome)
     return outcomes, runs | _saved_runs(plan, problem, store)
+
+
+def save_weights(store: Store, outcome: Outcome) -> None:
+    """Saves a finished trial's weights, before its record says that it is finished."""
+    if outcome.failed is None:
+        store.save(_weights_key(outcome.trial), Weights(outcome.params, outcome.collections))
+
+
+def _has_weights(store: Store, problem: Problem, trial: Trial, outcome: Outcome) -> bool:
+    """Gives an outcome the weights that are saved of it; False where there are none."""
+    x = problem.datasets[trial.variant].x
+    row = np.zeros((1, *x.shape[1:]), x.dtype)
+    like = programs.weights_shape(trial.network.structure, row)
+    found = store.load(_weights_key(trial.index), like)
+    if found is None:
+        return False
+    outcome.params, outcome.collections = found[0]
+    return True
+
+
+def _weights_key(trial: int) -> str:
+    return f"weights-{trial}"
 
 
 def in_order(problem: Problem, outcomes: Mapping[int, Outcome]) -> list[Outcome]:

@@ -48,6 +48,7 @@ class Scoring:
       error_score: the score of a trial that failed, or "raise".
       return_train_score: whether to score on the training rows as well.
       validation_freq: every how many epochs the trials are validated.
+      keeps_weights: whether every trial's weights are wanted for something else.
     """
 
     def __init__(
@@ -59,7 +60,9 @@ class Scoring:
         error_score: Any,
         return_train_score: bool,
         validation_freq: int = 1,
+        keeps_weights: bool = False,
     ):
+        self.keeps_weights = keeps_weights
         self.prepared, self.refit, self.error_score = prepared, refit, error_score
         self.return_train_score = return_train_score
         self.validation_freq = validation_freq
@@ -72,6 +75,9 @@ class Scoring:
 
     def needs_weights(self, trial: Trial) -> bool:
         """Whether the trial's weights are looked at, or its curve says all."""
+        return self.keeps_weights or self._looks_at_weights(trial)
+
+    def _looks_at_weights(self, trial: Trial) -> bool:
         best_may_lack_it = trial.network.keeps_best and self.validation_freq > 1
         return not self._is_counted or trial.rows != trial.fold or best_may_lack_it
 
@@ -79,7 +85,7 @@ class Scoring:
         """Returns test and train scores and the seconds they took."""
         start = time.perf_counter()
         scores: dict[str, Any] = {}
-        if outcome.failed is None and not self.needs_weights(trial):
+        if outcome.failed is None and not self._looks_at_weights(trial):
             scores["test"] = outcome.curves["val_accuracy"][outcome.last]
         elif outcome.failed is None:
             try:

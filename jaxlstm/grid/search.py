@@ -43,6 +43,8 @@ class GridSearch(LaneSearch):
       cv: number of stratified folds (5 by default), a splitter, or an iterable of splits.
       error_score: the score of a lane that diverged or could not be scored, or "raise".
       return_train_score: whether to score on the training rows as well.
+      return_estimator: whether to keep every trained lane, as `estimators_` (scikit-learn's
+        `cross_validate` has the same word); with ``checkpoint_dir`` they are saved there.
       validation_freq: validate every so many epochs (Keras's name and meaning), and after the last
         one in any case; a large number saves time and leaves gaps in `curves_`.
       n_seeds: fits of each cell and fold that differ in their seed alone; `cv_results_` has their
@@ -75,6 +77,8 @@ class GridSearch(LaneSearch):
       plan_: the `Plan` that was run.
       results_: one row a trial, a pandas table.
       curves_: one row a trial and epoch.
+      estimators_: with ``return_estimator`` the fitted estimator of each row of `results_`, None
+        for a fit that has none.
       interrupted_: whether Ctrl-C ended it before all fits were done.
 
     Example:
@@ -99,6 +103,7 @@ class GridSearch(LaneSearch):
         cv: Any = None,
         error_score: Any = np.nan,
         return_train_score: bool = False,
+        return_estimator: bool = False,
         validation_freq: int = 1,
         n_seeds: int = 1,
         random_state: Any = None,
@@ -127,6 +132,7 @@ class GridSearch(LaneSearch):
             verbose=verbose,
         )
         self.param_grid = param_grid
+        self.return_estimator = return_estimator
 
     def _candidates(self) -> list[dict[str, Any]]:
         try:
@@ -157,6 +163,7 @@ class RandomSearch(LaneSearch):
       cv: see `GridSearch`.
       error_score: see `GridSearch`.
       return_train_score: see `GridSearch`.
+      return_estimator: see `GridSearch`.
       validation_freq: see `GridSearch`.
       n_seeds: see `GridSearch`.
       random_state: seed of the draws, too.
@@ -179,6 +186,7 @@ class RandomSearch(LaneSearch):
         cv: Any = None,
         error_score: Any = np.nan,
         return_train_score: bool = False,
+        return_estimator: bool = False,
         validation_freq: int = 1,
         n_seeds: int = 1,
         random_state: Any = None,
@@ -208,6 +216,7 @@ class RandomSearch(LaneSearch):
         )
         self.param_distributions = param_distributions
         self.n_iter = n_iter
+        self.return_estimator = return_estimator
 
     @property
     def _draws(self) -> bool:

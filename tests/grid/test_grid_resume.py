@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import multiprocessing
@@ -13,10 +14,12 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import clone
+from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import KFold
 
 from jaxlstm import GridSearch, LSTMClassifier
@@ -388,3 +391,49 @@ def test_a_disk_that_fills_up_costs_the_saves_only(
     assert str(tmp_path / "s") in str(caught[0].message)
     assert caught[0].filename == __file__
     assert_same_tables(tables(search), expected)
+
+
+@pytest.mark.parametrize("backend", [None, pytest.param("loky", marks=pytest.mark.slow)])
+def test_estimators_are_kept_through_a_kill(
+    backend: str | None, data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is the fit done alone, whether it was trained before the kill or after it."""
+    X, y = data
+    settings: dict[str, Any] = {"return_estimator": True, "n_jobs": 1}
+    grid = [{**EPOCHS, "standardize": [True]}, {**STOPPING, "epochs": [3]}]
+    search = make_search(tmp_path, param_grid=grid, **settings)
+    assert break_off(monkeypatch, search, data, 14)
+    assert any(key.startswith("weights-") for key in Store.saved(_reader(tmp_path)))
+    with joblib.parallel_config(backend=backend) if backend else contextlib.nullcontext():
+        search = clone(search).fit(*data)
+    assert len(search.estimators_) == len(search.results_)
+    again = clone(search).fit(*data)
+    for row, model, read in zip(
+        search.results_.itertuples(), search.estimators_, again.estimators_, strict=True
+    ):
+        train, test = list(FOLDS.split(X, y))[row.fold]
+        alone = clone(search.estimator).set_params(**search.cv_results_["params"][row.cell])
+        alone.set_params(random_state=row.seed).fit(X[train], y[train])
+        expected = alone.predict_proba(X[test])
+        found = model.predict_proba(X[test])
+        np.testing.assert_allclose(found, expected, rtol=1e-4)
+        np.testing.assert_array_equal(read.predict_proba(X[test]), found)
+        assert model.score(X[test], y[test]) == row.val_accuracy or alone.early_stopping
+    search.set_params(return_estimator=False)
+    _fit_is_refused(search, data, "holds another search: the settings differ")
+
+
+def test_a_failed_fit_has_no_estimator(data: Any) -> None:
+    search = GridSearch(
+        LSTMClassifier(units=3, epochs=2, optimizer="sgd"),
+        {"learning_rate": [0.1, 1e30]},
+        cv=FOLDS,
+        random_state=0,
+        refit=False,
+        return_estimator=True,
+    )
+    with pytest.warns(FitFailedWarning):
+        search.fit(*data)
+    failed = search.results_["status"] == "failed"
+    assert failed.any()
+    assert [model is None for model in search.estimators_] == failed.tolist()
