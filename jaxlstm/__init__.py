@@ -18,13 +18,16 @@ if TYPE_CHECKING:
     from jaxlstm.grid.search import GridSearch, RandomSearch
     from jaxlstm.nn import (
         CNN,
+        CNNLSTM,
         LSTM,
         MLP,
         Bidirectional,
+        Conv1D,
         Dropout,
         LSTMCell,
         LSTMClassifierNetwork,
         LSTMParams,
+        RowColumnBiLSTM,
         StackedLSTM,
         from_keras,
         from_torch,
@@ -50,13 +53,16 @@ _HOMES = {
     **dict.fromkeys(
         [
             "CNN",
+            "CNNLSTM",
             "LSTM",
             "MLP",
             "Bidirectional",
+            "Conv1D",
             "Dropout",
             "LSTMCell",
             "LSTMClassifierNetwork",
             "LSTMParams",
+            "RowColumnBiLSTM",
             "StackedLSTM",
             "from_keras",
             "from_torch",
@@ -71,9 +77,11 @@ _HOMES = {
 
 __all__ = [
     "CNN",
+    "CNNLSTM",
     "LSTM",
     "MLP",
     "Bidirectional",
+    "Conv1D",
     "Dropout",
     "FlaxClassifier",
     "GridSearch",
@@ -86,6 +94,7 @@ __all__ = [
     "OptunaSearch",
     "Plan",
     "RandomSearch",
+    "RowColumnBiLSTM",
     "StackedLSTM",
     "find_learning_rate",
     "from_keras",

@@ -13,8 +13,9 @@ from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
+import numpy as np
 
-from jaxlstm.nn.layers import Dropout, StackedLSTM
+from jaxlstm.nn.layers import Bidirectional, Dropout, StackedLSTM
 from jaxlstm.nn.padding import Widths
 
 Array = jax.Array
@@ -35,23 +36,76 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 NOT_PADDABLE = ("sigmoid", "softmax")
 
 
-def activation(name: str) -> Callable[[Array], Array]:
-    """Returns the activation of that name (Keras's names).
+def activation(name: str, field: str = "activation") -> Callable[[Array], Array]:
+    """Returns the activation of that name (Keras's names), which the field holds.
 
     Raises:
       ValueError: an unknown name.
     """
     if name not in ACTIVATIONS:
-        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {name!r}.")
+        raise ValueError(f"{field} must be one of {', '.join(ACTIVATIONS)}, got {name!r}.")
     return ACTIVATIONS[name]
 
 
-def _dense(features: int, name: str) -> nn.Dense:
+def checked_integer(name: str, value: Any, least: int = 1) -> int:
+    """Returns an integer field.
+
+    Raises:
+      ValueError: no integer, or a smaller one.
+    """
+    if not isinstance(value, int | np.integer) or value < least:
+        raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}.")
+    return int(value)
+
+
+def checked_widths(name: str, widths: Any) -> Widths:
+    """Returns the widths of layers as a tuple.
+
+    Raises:
+      ValueError: anything but a sequence of positive integers.
+    """
+    known = isinstance(widths, Sequence) and not isinstance(widths, str)
+    if not known or not all(isinstance(width, int | np.integer) and width > 0 for width in widths):
+        raise ValueError(f"{name} must be a sequence of positive integers, got {widths!r}.")
+    return tuple(widths)
+
+
+def dense_layer(features: int, name: str) -> nn.Dense:
+    """A dense layer that starts as Keras's does."""
     return nn.Dense(features, kernel_init=nn.initializers.glorot_uniform(), name=name)
 
 
-def _dense_blocks(inputs: Widths, features: int) -> dict[str, Any]:
-    return {"kernel": (inputs, (features,)), "bias": ((features,),)}
+def last_state(
+    stack: StackedLSTM, x: Array, *, lengths: Array | None = None, train: bool = False
+) -> Array:
+    """The last state ``[B, H]`` of a stack; one without places between layers drops out there."""
+    _, h = stack(x, lengths=lengths, train=train)
+    if len(stack.units) == 1:
+        h = Dropout(stack.dropout, blocks=len(stack.output_blocks()))(h, train=train)
+    return h
+
+
+def dense_head(
+    h: Array, classes: int, dense: Sequence[int], name: str, dropout: Any, *, train: bool
+) -> Array:
+    """Dense layers, each with its activation (of that name) and dropout, then logits ``[B, C]``.
+
+    To be called in a network's ``__call__``, to which the layers then belong.
+    """
+    for index, features in enumerate(dense):
+        h = activation(name)(dense_layer(features, f"dense_{index}")(h))
+        h = Dropout(dropout)(h, train=train)
+    return dense_layer(classes, "logits")(h)
+
+
+def dense_head_blocks(inputs: Widths, classes: int, dense: Sequence[int]) -> dict[str, Any]:
+    """See `padding`: the parameters of `dense_head` over inputs that lie in these blocks."""
+    names = [*(f"dense_{index}" for index in range(len(dense))), "logits"]
+    blocks = {}
+    for name, features in zip(names, [*dense, classes], strict=True):
+        blocks[name] = {"kernel": (inputs, (features,)), "bias": ((features,),)}
+        inputs = (features,)
+    return blocks
 
 
 class LSTMClassifierNetwork(nn.Module):
@@ -103,12 +157,10 @@ class LSTMClassifierNetwork(nn.Module):
     def parameter_blocks(self, x_shape: tuple[int, ...]) -> dict[str, Any]:
         """See `padding`; x is ``[B, T, F]``."""
         stack = self._stack()
-        blocks = {"StackedLSTM_0": stack.parameter_blocks((x_shape[-1],))}
-        inputs = stack.output_blocks()
-        for index, features in enumerate(self.dense):
-            blocks[f"dense_{index}"] = _dense_blocks(inputs, features)
-            inputs = (features,)
-        return {**blocks, "logits": _dense_blocks(inputs, self.classes)}
+        return {
+            "StackedLSTM_0": stack.parameter_blocks((x_shape[-1],)),
+            **dense_head_blocks(stack.output_blocks(), self.classes, self.dense),
+        }
 
     @nn.nowrap
     def _stack(self) -> StackedLSTM:
@@ -123,14 +175,10 @@ class LSTMClassifierNetwork(nn.Module):
     @nn.compact
     def __call__(self, x: Array, *, lengths: Array | None = None, train: bool = False) -> Array:
         """Maps sequences ``[B, T, F]`` to logits ``[B, C]``."""
-        stack = self._stack()
-        _, h = stack(x, lengths=lengths, train=train)
-        if len(self.units) == 1:
-            h = Dropout(self.dropout, blocks=len(stack.output_blocks()))(h, train=train)
-        for index, features in enumerate(self.dense):
-            h = activation(self.activation)(_dense(features, f"dense_{index}")(h))
-            h = Dropout(self.dense_dropout)(h, train=train)
-        return _dense(self.classes, "logits")(h)
+        h = last_state(self._stack(), x, lengths=lengths, train=train)
+        return dense_head(
+            h, self.classes, self.dense, self.activation, self.dense_dropout, train=train
+        )
 
 
 class MLP(nn.Module):
@@ -158,75 +206,90 @@ class MLP(nn.Module):
     @nn.nowrap
     def parameter_blocks(self, x_shape: tuple[int, ...]) -> dict[str, Any]:
         """See `padding`; x is ``[B, ...]``."""
-        blocks, inputs = {}, (math.prod(x_shape[1:]),)
-        for index, features in enumerate(self.units):
-            blocks[f"dense_{index}"] = _dense_blocks(inputs, features)
-            inputs = (features,)
-        return {**blocks, "logits": _dense_blocks(inputs, self.classes)}
+        return dense_head_blocks((math.prod(x_shape[1:]),), self.classes, self.units)
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool = False) -> Array:
         """Maps inputs ``[B, ...]`` to logits ``[B, C]``."""
         x = x.reshape(x.shape[0], -1)
-        for index, features in enumerate(self.units):
-            x = activation(self.activation)(_dense(features, f"dense_{index}")(x))
-            x = Dropout(self.dropout)(x, train=train)
-        return _dense(self.classes, "logits")(x)
+        return dense_head(x, self.classes, self.units, self.activation, self.dropout, train=train)
 
 
-class CNN(nn.Module):
-    """Convolutions with 2x2 max-pooling over images, flattened, dropout, logits.
+class RowColumnBiLSTM(nn.Module):
+    """LSTMs that walk over an image's rows, top to bottom: an image is a sequence of its rows.
+
+    A bidirectional layer, LSTM layers of its width, one of another width, its last state, dense
+    layers, logits.
 
     Attributes:
       classes: number of classes C.
-      channels: output channels of each convolution.
-      kernel_size: height and width of the convolutions, in pixels.
-      activation: of the convolutions.
-      dropout: rate before the logits; may be traced.
+      row_hidden: units of the bidirectional layer in each direction, and of the ``depth`` next ones.
+      col_hidden: units of the last LSTM layer.
+      depth: number of LSTM layers between those two.
+      dense: units of each dense layer between the LSTMs and the logits.
+      dropout: rate on the outputs of every LSTM layer but the last; may be traced.
+      dense_dropout: rate after each dense layer; may be traced.
+      merge: how the two directions are merged, see `Bidirectional`.
+      activation: of the dense layers.
     """
 
     classes: int
-    channels: Sequence[int] = (32, 64)
-    kernel_size: Sequence[int] = (3, 3)
-    activation: str = "relu"
+    row_hidden: int = 64
+    col_hidden: int = 64
+    depth: int = 4
+    dense: Sequence[int] = (64, 64)
     dropout: Any = 0.0
+    dense_dropout: Any = 0.0
+    merge: str = "concat"
+    activation: str = "relu"
 
-    traced_fields: ClassVar[tuple[str, ...]] = ("dropout",)
+    traced_fields: ClassVar[tuple[str, ...]] = ("dropout", "dense_dropout")
 
     @property
-    def paddable(self) -> dict[str, Widths]:
+    def paddable(self) -> dict[str, int | Widths]:
         """See `padding`."""
-        return {} if self.activation in NOT_PADDABLE else {"channels": tuple(self.channels)}
+        fields: dict[str, int | Widths] = {
+            "row_hidden": self.row_hidden,
+            "col_hidden": self.col_hidden,
+        }
+        if self.activation not in NOT_PADDABLE:
+            fields["dense"] = checked_widths("dense", self.dense)
+        return fields
 
     @nn.nowrap
     def parameter_blocks(self, x_shape: tuple[int, ...]) -> dict[str, Any]:
-        """See `padding`; x is ``[B, height, width]`` or ``[B, height, width, channels]``."""
-        size, inputs = x_shape[1:3], 1 if len(x_shape) == 3 else x_shape[3]
-        window = tuple(self.kernel_size)
-        blocks: dict[str, Any] = {}
-        for index, channels in enumerate(self.channels):
-            kernel = (*((pixels,) for pixels in window), (inputs,), (channels,))
-            blocks[f"conv_{index}"] = {"kernel": kernel, "bias": ((channels,),)}
-            size = tuple(
-                (pixels - span + 1) // 2 for pixels, span in zip(size, window, strict=True)
-            )
-            inputs = channels
-        flat = (inputs,) * math.prod(size)
-        return {**blocks, "logits": _dense_blocks(flat, self.classes)}
+        """See `padding`; x is ``[B, height, width]`` or ``[B, height, width, 1]``."""
+        stack, rows = self._stack(), Bidirectional(self.row_hidden)
+        return {
+            "rows": rows.parameter_blocks((x_shape[2],)),
+            "StackedLSTM_0": stack.parameter_blocks(self._row_blocks()),
+            **dense_head_blocks(stack.output_blocks(), self.classes, self.dense),
+        }
+
+    @nn.nowrap
+    def _row_blocks(self) -> Widths:
+        return (self.row_hidden,) * (2 if self.merge == "concat" else 1)
+
+    @nn.nowrap
+    def _stack(self) -> StackedLSTM:
+        rows = (self.row_hidden,) * checked_integer("depth", self.depth, 0)
+        return StackedLSTM((*rows, self.col_hidden), self.dropout)
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool = False) -> Array:
-        """Maps images ``[B, height, width]`` or ``[B, height, width, channels]`` to logits."""
-        if x.ndim == 3:
-            x = x[..., None]
-        for index, channels in enumerate(self.channels):
-            x = nn.Conv(
-                channels,
-                tuple(self.kernel_size),
-                padding="VALID",
-                kernel_init=nn.initializers.glorot_uniform(),
-                name=f"conv_{index}",
-            )(x)
-            x = nn.max_pool(activation(self.activation)(x), (2, 2), strides=(2, 2))
-        x = Dropout(self.dropout)(x, train=train)
-        return _dense(self.classes, "logits")(x.reshape(x.shape[0], -1))
+        """Maps images ``[B, height, width]`` or ``[B, height, width, 1]`` to logits ``[B, C]``."""
+        if x.ndim == 4 and x.shape[3] == 1:
+            x = x[..., 0]
+        if x.ndim != 3:
+            raise ValueError(
+                "x must be grey images [B, height, width] or [B, height, width, 1],"
+                f" got shape {x.shape}."
+            )
+        for name in ("row_hidden", "col_hidden"):
+            checked_integer(name, getattr(self, name))
+        dense = checked_widths("dense", self.dense)
+        stack = self._stack()
+        h, _ = Bidirectional(self.row_hidden, self.merge, name="rows")(x, train=train)
+        h = Dropout(self.dropout, blocks=len(self._row_blocks()))(h, train=train)
+        _, h = stack(h, train=train)
+        return dense_head(h, self.classes, dense, self.activation, self.dense_dropout, train=train)

@@ -12,7 +12,16 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from jaxlstm.nn import CNN, LSTM, MLP, Dropout, LSTMClassifierNetwork
+from jaxlstm.nn import (
+    CNN,
+    CNNLSTM,
+    LSTM,
+    MLP,
+    Conv1D,
+    Dropout,
+    LSTMClassifierNetwork,
+    RowColumnBiLSTM,
+)
 from jaxlstm.nn.layers import BATCH, FIRST_ROW, dropout_factors
 
 KEY = jax.random.key(3)
@@ -122,6 +131,9 @@ class TestNetworks:
         (LSTMClassifierNetwork(3, (4,), dropout=0.5), (11, 4, 3)),
         (MLP(3, (8, 7), dropout=0.3), (11, 5)),
         (CNN(3, (4,), dropout=0.5), (11, 8, 9)),
+        (Conv1D(3, (4,), dropout=0.5, dense=(6,), dense_dropout=0.3), (11, 8, 3)),
+        (CNNLSTM(3, (4,), units=(5, 4), dropout=0.5, dense=(6,), dense_dropout=0.3), (11, 8, 9)),
+        (RowColumnBiLSTM(3, 6, 5, 1, (6,), dropout=0.4, dense_dropout=0.3), (11, 8, 9)),
     )
 
     @pytest.mark.parametrize(("module", "shape"), cases)

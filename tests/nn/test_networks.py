@@ -10,8 +10,19 @@ import keras
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from references import equations
 
-from jaxlstm.nn import CNN, MLP, Dropout, LSTMClassifierNetwork, StackedLSTM
+from jaxlstm.nn import (
+    CNN,
+    CNNLSTM,
+    MLP,
+    Conv1D,
+    Dropout,
+    LSTMClassifierNetwork,
+    LSTMParams,
+    RowColumnBiLSTM,
+    StackedLSTM,
+)
 from jaxlstm.nn.networks import ACTIVATIONS, activation
 
 Layer = keras.layers.Layer
@@ -94,6 +105,84 @@ def test_mlp_equals_numpy() -> None:
     assert_allclose(got, h, atol=1e-5)
 
 
+def row_column_equations(net: RowColumnBiLSTM, params: Any, x: Any) -> Any:
+    """Row by row through the NumPy LSTMs."""
+    ways = [params["rows"][name] for name in ("forward", "backward")]
+    forward, backward = (
+        equations(LSTMParams(**way), x, reverse=bool(back))[0] for back, way in enumerate(ways)
+    )
+    if net.merge == "concat":
+        hs = np.concatenate([forward, backward], axis=-1)
+    else:
+        hs = {"sum": forward + backward, "mean": (forward + backward) / 2}[net.merge]
+    for index in range(net.depth + 1):
+        hs, (_, h) = equations(LSTMParams(**params["StackedLSTM_0"][f"lstm_{index}"]), hs)
+    function = {"relu": lambda z: np.maximum(z, 0), "tanh": np.tanh}[net.activation]
+    for index in range(len(net.dense)):
+        h = function(h @ params[f"dense_{index}"]["kernel"] + params[f"dense_{index}"]["bias"])
+    return h @ params["logits"]["kernel"] + params["logits"]["bias"]
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        RowColumnBiLSTM(3, 4, 6, 2, (7, 5)),
+        RowColumnBiLSTM(3, 5, 3, 0, (7,), merge="sum", activation="tanh"),
+        RowColumnBiLSTM(3, 4, 6, 1, (), merge="mean"),
+    ],
+    ids=["concat", "no layer between, sum", "mean"],
+)
+@pytest.mark.usefixtures("x64")
+def test_row_column_network_equals_numpy(net: RowColumnBiLSTM) -> None:
+    x = 3 * normal(4, 6, 5).astype(float)
+    params = jax.tree.map(lambda leaf: 2 * leaf.astype(float), draw(net, x))
+    wanted = row_column_equations(net, params, x)
+    run = jax.jit(net.apply)
+    assert_allclose(run({"params": params}, x), wanted, rtol=1e-12, atol=1e-13)
+    assert_allclose(run({"params": params}, x[..., None]), wanted, rtol=1e-12, atol=1e-13)
+    assert np.ptp(wanted, axis=0).min() > 1e-3  # the rows do differ
+    assert not np.allclose(run({"params": params}, x[:, ::-1]), wanted, atol=1e-3)
+
+
+def test_row_column_network_has_as_many_parameters_as_keras() -> None:
+    """The thesis's network; an LSTM of H units over F features has 4 H (F + H + 1)."""
+    net = RowColumnBiLSTM(7, row_hidden=64, col_hidden=32)
+    params = jax.eval_shape(net.init, jax.random.key(0), np.zeros((2, 32, 32)))["params"]
+    lstm = keras.layers.LSTM
+    twin = keras.Sequential(
+        [
+            keras.Input((32, 32, 1)),
+            keras.layers.Reshape((32, 32)),
+            keras.layers.Bidirectional(lstm(64, return_sequences=True)),
+            *(lstm(64, return_sequences=True) for _ in range(4)),
+            lstm(32),
+            keras.layers.Dense(64, activation="relu"),
+            keras.layers.Dense(64, activation="relu"),
+            keras.layers.Dense(7),
+        ]
+    )
+    wanted = 2 * 256 * 97 + 256 * 193 + 3 * 256 * 129 + 128 * 97 + 33 * 64 + 65 * 64 + 65 * 7
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == wanted == twin.count_params()
+
+
+@pytest.mark.parametrize(
+    ("fields", "shape", "message"),
+    [
+        ({"row_hidden": 0}, (2, 4, 4), "row_hidden must be an integer of at least 1, got 0"),
+        ({"col_hidden": (3,)}, (2, 4, 4), r"col_hidden must be an integer .* got \(3,\)"),
+        ({"depth": -1}, (2, 4, 4), "depth must be an integer of at least 0, got -1"),
+        ({"dense": 64}, (2, 4, 4), "dense must be a sequence of positive integers, got 64"),
+        ({"merge": "ave"}, (2, 4, 4), "merge must be one of .* got 'ave'"),
+        ({"activation": "rleu"}, (2, 4, 4), "activation must be one of .* got 'rleu'"),
+        ({}, (2, 4, 4, 3), r"x must be grey images .* got shape \(2, 4, 4, 3\)"),
+    ],
+)
+def test_row_column_mistakes_are_said(fields: Any, shape: Any, message: str) -> None:
+    net = RowColumnBiLSTM(3, **fields)
+    with pytest.raises(ValueError, match=message):
+        jax.eval_shape(net.init, jax.random.key(0), np.zeros(shape, np.float32))
+
+
 def test_cnn_equals_keras() -> None:
     net = CNN(3, channels=(4, 5), kernel_size=(3, 2), activation="elu")
     x = normal(3, 11, 14, 2)
@@ -126,7 +215,14 @@ def test_cnn_of_28_by_28_images() -> None:
 
 
 @pytest.mark.parametrize(
-    ("net", "x"), [(MLP(4, (30,)), normal(2, 20)), (CNN(4), normal(2, 12, 12))], ids=["mlp", "cnn"]
+    ("net", "x"),
+    [
+        (MLP(4, (30,)), normal(2, 20)),
+        (CNN(4), normal(2, 12, 12)),
+        (CNN(4, dense=(30,), padding="same"), normal(2, 12, 12)),
+        (Conv1D(4), normal(2, 12, 3)),
+    ],
+    ids=["mlp", "cnn", "cnn, dense", "conv1d"],
 )
 def test_dense_and_convolution_weights_start_as_keras_does(net: nn.Module, x: Any) -> None:
     """Glorot uniform, whose fans count a convolution's whole window; biases 0."""
@@ -204,19 +300,55 @@ class TestDropout:
         [
             (MLP(3, (9, 8), dropout=0.5), normal(4, 5), [(4, 9), (4, 8)]),
             (CNN(3, (4, 6), dropout=0.5), normal(4, 11, 12), [(4, 1, 1, 6)]),
+            (
+                CNN(3, (4,), dropout=0.5, dense=(9, 8), dense_dropout=0.3, padding="same"),
+                normal(4, 11, 12),
+                [(4, 5, 6, 4), (4, 9), (4, 8)],
+            ),
+            (
+                Conv1D(3, (4, 6), dropout=0.5, dense=(9,), dense_dropout=0.3),
+                normal(4, 11, 2),
+                [(4, 2, 6), (4, 9)],
+            ),
+            (
+                CNNLSTM(3, (4,), units=(7,), dropout=0.5, dense=(9,), dense_dropout=0.3),
+                normal(4, 11, 12),
+                [(4, 5, 6, 4), (4, 7), (4, 9)],
+            ),
+            (
+                CNNLSTM(3, (4,), units=(7, 8), dropout=0.5, dense=(9,), dense_dropout=0.3),
+                normal(4, 11, 12),
+                [(4, 5, 6, 4), (4, 9), (4, 5, 7)],
+            ),
+            (
+                RowColumnBiLSTM(3, 6, 5, 2, (9,), dropout=0.5, dense_dropout=0.3),
+                normal(4, 11, 12),
+                [(4, 11, 12), (4, 9), (4, 11, 6), (4, 11, 6)],
+            ),
         ],
-        ids=["mlp", "cnn"],
+        ids=["mlp", "cnn", "cnn, dense", "conv1d", "cnnlstm", "cnnlstm of two", "row/column"],
     )
     def test_of_other_networks(self, net: nn.Module, x: Any, shapes: Any) -> None:
         params, dropped, logits = self.run(net, x)
+        # The network's own by number, then those of its stack.
         outputs = list(dropped.values())
         assert [out.shape for out in outputs] == shapes
-        h = outputs[-1].reshape(4, -1)
+        assert all(0 < (out == 0).sum() < out.size for out in outputs)
+        own = [out for path, out in dropped.items() if "StackedLSTM" not in path]
+        h = own[-1].reshape(4, -1)
         assert_allclose(logits, self.dense(params["logits"], h), atol=1e-5)
         assert not np.allclose(logits, jax.jit(net.apply)({"params": params}, x))
 
     @pytest.mark.parametrize(
-        "net", [LSTMClassifierNetwork(2, recurrent_dropout=0.1), MLP(2), CNN(2)]
+        "net",
+        [
+            LSTMClassifierNetwork(2, recurrent_dropout=0.1),
+            MLP(2),
+            CNN(2),
+            Conv1D(2),
+            CNNLSTM(2),
+            RowColumnBiLSTM(2),
+        ],
     )
     def test_rates_are_traced_fields(self, net: Any) -> None:
         assert set(net.traced_fields) == {n for n in type(net).__annotations__ if "dropout" in n}

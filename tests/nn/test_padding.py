@@ -17,7 +17,16 @@ from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
 from numpy.testing import assert_allclose, assert_array_equal
 
-from jaxlstm.nn import CNN, LSTM, MLP, Bidirectional, LSTMClassifierNetwork
+from jaxlstm.nn import (
+    CNN,
+    CNNLSTM,
+    LSTM,
+    MLP,
+    Bidirectional,
+    Conv1D,
+    LSTMClassifierNetwork,
+    RowColumnBiLSTM,
+)
 from jaxlstm.nn.networks import ACTIVATIONS, NOT_PADDABLE, activation
 from jaxlstm.nn.padding import can_share, embed, extract, widened, widest, width_of
 
@@ -33,8 +42,9 @@ RULES = {
     "lion": optax.lion(1e-3),
     "adam, clipped": optax.chain(optax.clip_by_global_norm(0.5), optax.adam(3e-3)),
 }
-SEQUENCES, IMAGES = (5, 6, 2), (5, 11, 12, 2)
+SEQUENCES, IMAGES, GREY = (5, 6, 2), (5, 11, 12, 2), (5, 6, 4)
 DROPS: dict[str, Any] = {"dropout": 0.3, "dense_dropout": 0.2, "recurrent_dropout": 0.25}
+HEAD: dict[str, Any] = {"dropout": 0.3, "dense_dropout": 0.2}
 
 
 def lstm(*units: int, **fields: Any) -> LSTMClassifierNetwork:
@@ -67,6 +77,29 @@ CASES: dict[str, tuple[nn.Module, tuple[int, ...], tuple[int, ...]]] = {
     ),
     "MLP, selu": (MLP(3, (5, 3), "selu", dropout=0.3), (7, 4), SEQUENCES),
     "CNN": (CNN(3, (2, 3), (3, 2), "tanh", dropout=0.3), (5, 4), IMAGES),
+    "CNN, dense": (
+        CNN(3, (2,), (3, 2), "elu", dense=(4, 3), padding="same", pool=3, **HEAD),
+        (4, 6, 5),
+        IMAGES,
+    ),
+    "CNN, softmax": (CNN(3, (2,), activation="softmax", dense=(4,), **HEAD), (7,), IMAGES),
+    "Conv1D": (Conv1D(3, (2, 3), 3, 2, "tanh", dense=(4,), **HEAD), (5, 4, 6), SEQUENCES),
+    "CNNLSTM": (
+        CNNLSTM(3, (2,), (3, 2), (3, 2), (4,), bidirectional=True, **HEAD),
+        (4, 5, 4, 6),
+        IMAGES,
+    ),
+    "CNNLSTM, 1 layer": (
+        CNNLSTM(3, (2, 3), units=(3,), activation="tanh", **HEAD),
+        (3, 5, 4),
+        IMAGES,
+    ),
+    "RowColumnBiLSTM": (RowColumnBiLSTM(3, 3, 2, 2, (4,), **HEAD), (4, 5, 6), GREY),
+    "RowColumnBiLSTM, sum": (
+        RowColumnBiLSTM(3, 3, 4, 0, (4, 3), merge="sum", activation="tanh", **HEAD),
+        (5, 6, 5, 4),
+        GREY,
+    ),
 }
 
 
@@ -126,7 +159,7 @@ def train(module: nn.Module, params: Any, x: Any, y: Any) -> Any:
 
 
 # One of each kind in the ordinary run.
-USUAL = ("1 layer, sigmoid", "concat, relu", "MLP, selu", "CNN")
+USUAL = ("1 layer, sigmoid", "concat, relu", "MLP, selu", "CNN", "CNNLSTM", "RowColumnBiLSTM")
 TRAINED = [case if case in USUAL else pytest.param(case, marks=pytest.mark.slow) for case in CASES]
 
 
@@ -227,6 +260,7 @@ def test_the_widest_of_several(widths: list[tuple[int, int, int]]) -> None:
         lstm(4, dense=(2,), activation="tanh"),
         lstm(4, dense=(2,), bidirectional=True),
         MLP(3, (4, 2)),
+        RowColumnBiLSTM(3),
         nn.Dense(3),
     ],
     ids=str,
@@ -247,6 +281,9 @@ def test_what_may_be_padded() -> None:
     assert not can_share(*(lstm(4, dense=(n,), activation="sigmoid") for n in (2, 3)))
     assert width_of(MLP(3, activation="sigmoid")) is None
     assert width_of(CNN(3, (4, 8))) == (4, 8)
+    assert width_of(RowColumnBiLSTM(3, 8, 4)) == (8, 4, 64, 64)
+    assert width_of(RowColumnBiLSTM(3, 8, 4, activation="sigmoid")) == (8, 4)
+    assert not can_share(*(RowColumnBiLSTM(3, depth=depth) for depth in (2, 3)))
     assert width_of(nn.Dense(3)) is None
     assert not can_share(nn.Dense(3), nn.Dense(3))
     lists = LSTMClassifierNetwork(3, [4, 3]), LSTMClassifierNetwork(3, (5, 2))
