@@ -96,7 +96,7 @@ def run_study(
       OSError: the folder cannot be written; raised before anything is trained.
     """
     console = console or Console()
-    _check_writable(folder)
+    check_writable(folder)
     names = np.asarray(train.classes)
     compiled = programs.compile_seconds()
     start = time.perf_counter()
@@ -236,7 +236,8 @@ def _test(estimator: Any, test: SequenceData) -> tuple[pd.DataFrame, dict[str, A
     return pd.DataFrame(table), scores
 
 
-def _check_writable(folder: Path) -> None:
+def check_writable(folder: Path) -> None:
+    """Raises OSError where the results folder cannot be made or written."""
     probe = folder / ".writable"
     try:
         folder.mkdir(parents=True, exist_ok=True)

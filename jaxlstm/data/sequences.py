@@ -95,6 +95,13 @@ class SequenceData:
           ValueError: an unknown ``by``; data without groups or with one only; a class with fewer
             than two rows; a part too small to hold every class.
         """
+        train, test = self.split_rows(test_size, by, seed)
+        return self.take(train), self.take(test)
+
+    def split_rows(
+        self, test_size: float, by: Literal["sample", "group"] = "sample", seed: int = 0
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The row numbers of `split`, one of a search's ``cv``; it raises what that does."""
         if not 0 < test_size < 1:
             raise ValueError(f"test_size must be in (0, 1), got {test_size}.")
         if by == "group":
@@ -110,9 +117,9 @@ class SequenceData:
         train, test = train_test_split(
             np.arange(len(self)), test_size=test_size, random_state=seed, stratify=self.y
         )
-        return self.take(train), self.take(test)
+        return train, test
 
-    def _split_by_group(self, test_size: float, seed: int) -> tuple[SequenceData, SequenceData]:
+    def _split_by_group(self, test_size: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
         if self.groups is None:
             raise ValueError(f"{self.name} does not say who its rows are from: split by='sample'.")
         if len(np.unique(self.groups)) < 2:
@@ -121,7 +128,7 @@ class SequenceData:
             )
         splitter = GroupShuffleSplit(n_splits=1, test_size=test_size, random_state=seed)
         train, test = next(splitter.split(self.x, self.y, self.groups))
-        return self.take(train), self.take(test)
+        return train, test
 
     def summary(self) -> pd.DataFrame:
         """Rows and their share of each class, a line a class and one for all.

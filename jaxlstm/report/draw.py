@@ -81,14 +81,7 @@ def write_figures(
         The images by name.
     """
     # All are drawn before the first is written: a failure leaves the folder as it was.
-    files = {
-        name: {kind: figure_bytes(figure, kind) for kind in KINDS}
-        for name, (figure, _, _) in wide.items()
-    }
-    images = {
-        name: embed(figure, files[name], narrow[name][0], alt, caption)
-        for name, (figure, alt, caption) in wide.items()
-    }
+    files, images = finish_figures(wide, narrow)
     places = folder / "figures"
     places.mkdir(parents=True, exist_ok=True)
     for name in names:
@@ -99,6 +92,21 @@ def write_figures(
             else:  # a figure of an earlier run in this folder is not this run's
                 path.unlink(missing_ok=True)
     return images
+
+
+def finish_figures(
+    wide: Mapping[str, Drawn], narrow: Mapping[str, Drawn]
+) -> tuple[dict[str, dict[str, bytes]], dict[str, Image]]:
+    """Return each figure as files, by kind, and as an image for a page."""
+    files = {
+        name: {kind: figure_bytes(figure, kind) for kind in KINDS}
+        for name, (figure, _, _) in wide.items()
+    }
+    images = {
+        name: embed(figure, files[name], narrow[name][0], alt, caption)
+        for name, (figure, alt, caption) in wide.items()
+    }
+    return files, images
 
 
 def _figures(run: Run, width: float | None) -> dict[str, Drawn]:

@@ -33,16 +33,18 @@ def confusion_matrix(
     predicted: Sequence[Any],
     classes: Sequence[Any] | None = None,
     *,
+    normalize: bool = False,
     width: float = 7.0,
 ) -> Figure:
     """Draw the confusion matrix: each row is a true class, coloured by its rows' fractions.
 
-    Up to 12 classes have their counts written in, more are colours alone.
+    Up to 12 classes have their counts, or percentages, written in, more are colours alone.
 
     Args:
         true: The true labels: the classes' names or their indices.
         predicted: The predicted labels, likewise.
         classes: The classes' names, in order; by default the labels that occur, sorted.
+        normalize: Write each count as a percentage of its row, of the true class, instead.
         width: Inches, at most; a few classes take less.
 
     Returns:
@@ -90,7 +92,12 @@ def confusion_matrix(
     if cell > 0.09:
         axes.grid(which="minor", color="white", linewidth=1.2 if size <= _MOST_ANNOTATED else 0.4)
     if size <= _MOST_ANNOTATED:
-        digits = len(str(confusion.counts.max(initial=0)))
+        texts = np.vectorize(_percent if normalize else str, otypes=[object])(
+            confusion.fractions if normalize else confusion.counts
+        )
+        if normalize:
+            texts[confusion.counts.sum(axis=1) == 0] = "–"
+        digits = max(map(len, texts.ravel()), default=0)
         font = min(9.0, 72 * (cell - 0.04) / (0.66 * max(digits, 2)))
         for (i, j), count in np.ndenumerate(confusion.counts):
             if count or i == j:
@@ -99,7 +106,7 @@ def confusion_matrix(
                 axes.text(
                     j,
                     i,
-                    str(count),
+                    texts[i, j],
                     ha="center",
                     va="center",
                     color=colour,
@@ -118,3 +125,12 @@ def confusion_matrix(
     colour_bar.set_label("share of the true class's rows", color=QUIET)
     colour_bar.outline.set_visible(False)
     return figure
+
+
+def _percent(fraction: float) -> str:
+    """Return per cent with one decimal, no 0 or 100 where it is not quite that."""
+    if 0 < fraction < 0.0005:
+        return "<0.1"
+    if 0.9995 <= fraction < 1:
+        return "99.9"
+    return f"{100 * fraction:.1f}" if fraction < 1 else "100"

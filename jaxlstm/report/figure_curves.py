@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -9,14 +11,18 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from jaxlstm.report.figure_style import (
+    FONT_SIZE,
+    QUIET,
     REFIT,
     TRAINING,
     VALIDATION,
     drawing,
+    label,
     new_figure,
     statement,
+    text_width,
 )
-from jaxlstm.report.text import count_text
+from jaxlstm.report.text import count_text, shorten
 
 _OTHERS = "#8b95a1"
 _OTHERS_LABEL = ", mean validation"
@@ -65,6 +71,104 @@ def learning_curves(
             handles, labels, loc="outside upper left", ncols=2 if stacked else 4, borderaxespad=0.3
         )
     return figure
+
+
+@drawing()
+def curve_panels(
+    curves: pd.DataFrame,
+    cells: Mapping[str, int],
+    *,
+    width: float = 10.0,
+    names: tuple[str, str] = ("training", "test"),
+) -> Figure:
+    """Draw the curves of some cells one below the other, the loss left and the accuracy right.
+
+    A line is the mean over the cell's trials (folds and seeds) that have reached an epoch, inside
+    a band from the smallest to the largest. The panels of a measure share their scale; losses do
+    not where one cell's are more than five times another's.
+
+    Args:
+        curves: One row a trial and epoch, columns `CURVE_COLUMNS`.
+        cells: The rows of panels: what each is called, and its number in the column `cell`.
+        width: Inches; below 6.5 a cell's two panels stand one above the other.
+        names: What the columns `train_` and `val_` hold.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: There are no cells, or one has no curves.
+    """
+    if not cells:
+        raise ValueError("cells is empty; at least one name and cell is needed")
+    known = set(curves["cell"])
+    for name, cell in cells.items():
+        if cell not in known:
+            raise ValueError(
+                f"cells[{name!r}] is {cell!r}, which has no curves; cells that do: "
+                f"{', '.join(map(str, sorted(known)[:20]))}"
+            )
+    stacked = width < 6.5
+    shape = (2 * len(cells), 1) if stacked else (len(cells), 2)
+    figure = new_figure(width, shape[0] * (1.75 if stacked else 2.1) + 0.5)
+    panels = figure.subplots(*shape, squeeze=False).reshape(len(cells), 2)
+    room = int(width / (1 if stacked else 2) / text_width("x", FONT_SIZE * 1.15)) - 8
+    for number, (name, cell) in enumerate(cells.items()):
+        own = curves[curves["cell"] == cell]
+        for axes, measure in zip(panels[number], ("loss", "accuracy"), strict=True):
+            _draw_cell(axes, own, measure, names)
+            if stacked or number == len(cells) - 1:
+                axes.set_xlabel("epoch")
+        panels[number, 0].set_title(label(shorten(name, room)), pad=7)
+    for measure, column in zip(("loss", "accuracy"), panels.T, strict=True):
+        tops = [axes.get_ylim()[1] for axes in column]
+        if measure == "accuracy" or max(tops) <= 5 * min(tops):
+            low = min(axes.get_ylim()[0] for axes in column)
+            for axes in column:
+                axes.set_ylim(low, max(tops))
+    handles = {
+        text: handle
+        for axes in panels.ravel()
+        for handle, text in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    if handles:
+        # The name of every row stands left: there the legend would be taken for the first's.
+        figure.legend(
+            list(handles.values()),
+            [label(text) for text in handles],
+            loc="outside upper right",
+            ncols=2,
+            borderaxespad=0.3,
+        )
+    return figure
+
+
+def _draw_cell(axes: Axes, own: pd.DataFrame, measure: str, names: tuple[str, str]) -> None:
+    single = own["epoch"].nunique() == 1
+    for part, colour, name in zip(("train", "val"), (TRAINING, VALIDATION), names, strict=True):
+        column = f"{part}_{measure}"
+        finite = own[np.isfinite(_values(own[column]))]
+        if finite.empty:
+            continue
+        trials = finite.groupby("epoch")[column]
+        mean, low, high = trials.mean(), trials.min(), trials.max()
+        axes.fill_between(
+            mean.index, _values(low), _values(high), color=colour, alpha=0.18, linewidth=0
+        )
+        axes.plot(
+            mean.index, _values(mean), color=colour, linewidth=1.7, marker="o" if single else "",
+            markersize=4, label=name,
+        )  # fmt: skip
+    if not axes.lines:
+        axes.text(
+            0.5, 0.5, "no finite values", transform=axes.transAxes, ha="center", color=QUIET,
+        )  # fmt: skip
+    if measure == "accuracy":
+        axes.set_ylim(top=min(axes.get_ylim()[1], 1.02))
+    axes.set_ylabel(measure)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, nbins=8))
+    axes.margins(x=0.02)
+    axes.grid(axis="y")
 
 
 def _draw_measure(axes: Axes, curves: pd.DataFrame, measure: str, best: int | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -35,7 +36,14 @@ from jaxlstm.report.tables import (
     rank_cells,
     score_range,
 )
-from jaxlstm.report.text import count_text, exact_text, score_text, shorten, value_text
+from jaxlstm.report.text import (
+    count_text,
+    exact_text,
+    python_value,
+    score_text,
+    shorten,
+    value_text,
+)
 
 _MOST_FACETS = 6
 _MOST_COLUMNS = 24
@@ -49,20 +57,24 @@ def grid_map(
     *,
     scoring: str = "score",
     winner: int | None = None,
+    winner_name: str = "best cell",
     width: float = 10.0,
 ) -> Figure:
     """Draw every cell's mean score.
 
     Two parameters, those with the most values, span a heat map, and the others repeat it as
     small multiples; parameters that always change together count as one. Cells that failed or are
-    not in the grid are hatched, the best is outlined. One parameter gives dots with error bars.
+    not in the grid are hatched, the winner is outlined. One parameter gives dots with error bars.
     More than six small multiples, or a grid with more holes than cells (a random search), give the
     best 40 cells as a ranking.
 
     Args:
         results: A run's results, one row a trial.
         scoring: What the scores are, for the labels.
-        winner: The best cell; by default that with the best mean score.
+        winner: The cell to bring out; by default that with the best mean score. For scores such as
+            the gap between training and test accuracy, of which the largest is not the best, name
+            the winner by what is.
+        winner_name: What the winner is, for the legends of dots and of a ranking.
         width: Inches to fit into, where the grid allows.
 
     Returns:
@@ -84,13 +96,13 @@ def grid_map(
             width,
         )
     if not values:
-        return draw_ranking(cells, [], scoring, winner, width)
+        return draw_ranking(cells, [], scoring, winner, width, winner_name)
     tied = independent_parameters(cells, values)
     values = {name: values[name] for name in tied}
     if len(values) == 1 and len(cells) <= _MOST_DOTS:
-        return _draw_dots(cells, next(iter(values)), scoring, winner, width)
+        return _draw_dots(cells, next(iter(values)), scoring, winner, width, winner_name)
     if len(values) == 1:
-        return draw_ranking(cells, list(values), scoring, winner, width)
+        return draw_ranking(cells, list(values), scoring, winner, width, winner_name)
     # sorted is stable: equally many values keep the order of the columns.
     x, y, *rest = sorted(values, key=lambda name: -len(values[name]))
     if width < 6.5 and len(values[x]) > 6:  # a narrow page has more room downwards
@@ -98,7 +110,7 @@ def grid_map(
     facets = _facets(cells, {name: values[name] for name in rest})
     filled = len(cells) / (len(facets) * len(values[x]) * len(values[y]))
     if len(facets) > _MOST_FACETS or len(values[x]) > _MOST_COLUMNS or filled < 0.5:
-        return draw_ranking(cells, list(values), scoring, winner, width)
+        return draw_ranking(cells, list(values), scoring, winner, width, winner_name)
     names = {name: ", ".join(map(_bare_name, (name, *tied[name]))) for name in (x, y)}
     return _draw_heat_maps(
         cells, (x, values[x]), (y, values[y]), names, facets, scoring, winner, width
@@ -116,7 +128,7 @@ def _facets(
         for name, text in zip(rest, texts, strict=True):
             same = cells[name].map(exact_text).to_numpy() == text
             here &= same
-            shown = value_text(cells[name].to_numpy()[same][0])
+            shown = value_text(_rounded(python_value(cells[name].to_numpy()[same][0])))
             title.append((_bare_name(name), shown))
         if here.any():
             facets.append((title, cells[here]))
@@ -143,8 +155,8 @@ def _draw_heat_maps(
     winner: int | None,
     width: float,
 ) -> Figure:
-    x_names = [_shown(cells, x[0], text, 16) for text in x[1]]
-    y_names = [_shown(cells, y[0], text, 16) for text in y[1]]
+    x_names = _shown(cells, x[0], x[1], 16)
+    y_names = _shown(cells, y[0], y[1], 16)
     left = max(map(text_width, y_names)) + 0.45
     bar = 1.0
     across = _facets_in_a_row(len(facets), len(x_names), width - left - bar)
@@ -182,7 +194,7 @@ def _draw_heat_maps(
                     lw=0,
                 )
             )
-        if cell_width >= 0.46:
+        if cell_width >= 0.42:
             for (i, j), mean in np.ndenumerate(means):
                 if np.isfinite(mean):
                     colour = on_colour(SCORES(norm(mean)))
@@ -233,7 +245,7 @@ def _draw_heat_maps(
 
 def _facets_in_a_row(facets: int, columns: int, available: float) -> int:
     """Return how many small multiples stand side by side: three at most, two rows of two of 4."""
-    fit = max(1, int(available / (columns * 0.55)))
+    fit = max(1, int(available / (columns * 0.48)))
     across = min(facets, fit, 3)
     return 2 if facets == 4 and across == 3 else across
 
@@ -253,13 +265,18 @@ def _means(
 
 
 def _draw_dots(
-    cells: pd.DataFrame, name: str, scoring: str, winner: int | None, width: float
+    cells: pd.DataFrame,
+    name: str,
+    scoring: str,
+    winner: int | None,
+    width: float,
+    winner_name: str,
 ) -> Figure:
     texts = parameter_values(cells)[name]
     place = cells[name].map(exact_text).map(texts.index).to_numpy()
     means = cells["mean"].to_numpy(dtype=float)
     spreads = cells["std"].to_numpy(dtype=float)
-    names = [_shown(cells, name, text, 20) for text in texts]
+    names = _shown(cells, name, texts, 20)
     longest = max(map(text_width, names))
     wide = min(width, max(4.2, 1.4 + 0.75 * len(names)))
     flat = longest < (wide - 1.2) / len(names) - 0.1
@@ -271,7 +288,7 @@ def _draw_dots(
     finite = np.isfinite(means)
     for chosen, colour, text in (
         (finite & ~best, VALIDATION, "mean ± std"),
-        (finite & best, HIGHLIGHT, "best cell"),
+        (finite & best, HIGHLIGHT, label(winner_name)),
     ):
         if chosen.any():
             axes.errorbar(
@@ -299,9 +316,20 @@ def _draw_dots(
     return figure
 
 
-def _shown(cells: pd.DataFrame, name: str, text: str, length: int) -> str:
-    same = cells[name].map(exact_text).to_numpy() == text
-    return label(shorten(value_text(cells[name].to_numpy()[same][0]), length))
+def _shown(cells: pd.DataFrame, name: str, texts: list[str], length: int) -> list[str]:
+    """Return a parameter's values as labels, floats with three digits where that tells them apart."""
+    found = dict(zip(cells[name].map(exact_text), cells[name], strict=True))
+    values = [python_value(found[text]) for text in texts]
+    names = [value_text(_rounded(value)) for value in values]
+    if len(set(names)) < len(names):
+        names = [value_text(value) for value in values]
+    return [label(shorten(name, length)) for name in names]
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, tuple | list):
+        return tuple(_rounded(item) for item in value)
+    return float(f"{value:.3g}") if isinstance(value, float) else value
 
 
 def _bare_name(column: str) -> str:

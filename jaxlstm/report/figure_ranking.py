@@ -25,7 +25,12 @@ _PLOT = 3.4
 
 
 def draw_ranking(
-    cells: pd.DataFrame, parameters: list[str], scoring: str, winner: int | None, width: float
+    cells: pd.DataFrame,
+    parameters: list[str],
+    scoring: str,
+    winner: int | None,
+    width: float,
+    winner_name: str = "best cell",
 ) -> Figure:
     """Draw the best cells, a row each; call it inside `drawing()`.
 
@@ -33,8 +38,9 @@ def draw_ranking(
         cells: The cells by rank, as `rank_cells` returns them.
         parameters: The parameters' columns that are worth showing.
         scoring: What the scores are, for the label.
-        winner: The best cell, brought out by colour.
+        winner: The cell that is brought out by colour.
         width: Inches; the figure takes at least what its plot needs.
+        winner_name: What the winner is, for the legend.
 
     Returns:
         The figure.
@@ -95,7 +101,7 @@ def draw_ranking(
     spreads = np.nan_to_num(shown["std"].to_numpy(dtype=float))
     for chosen, colour, text in (
         (~best, VALIDATION, "mean ± std"),
-        (best, HIGHLIGHT, "best cell"),
+        (best, HIGHLIGHT, label(winner_name)),
     ):
         if chosen.any():
             right.errorbar(

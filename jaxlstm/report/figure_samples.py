@@ -41,20 +41,23 @@ class Sample:
 
 
 Samples = Sequence[tuple[str, Sequence[Sample]]]
+#: Each class's name and its images, `[H, W]`.
+Images = Sequence[tuple[str, Sequence[Sample | np.ndarray]]]
 
 
 @style.drawing()
-def image_sheet(samples: Samples, *, width: float = 10.0) -> Figure:
+def image_sheet(images: Images, *, width: float = 10.0) -> Figure:
     """Draw images, a line a class, in grey from the smallest value (black) to the largest.
 
     Args:
-        samples: Each class's name and its samples, a row of an image a step.
+        images: Each class's name and its images, `[H, W]` each, of any sizes; of a `Sample`,
+            a row of its image is a step.
         width: Inches.
 
     Returns:
-        The figure; Matplotlib's images in it hold the samples' own values, gaps as NaN.
+        The figure; Matplotlib's images in it hold the images' own values, gaps as NaN.
     """
-    samples = samples[:MOST_IMAGES]
+    samples = [(name, [_sample(image) for image in own]) for name, own in images[:MOST_IMAGES]]
     each = max(1, max(len(own) for _, own in samples))
     shapes = [sample.values.shape for _, own in samples for sample in own]
     high, wide = (max(sizes) for sizes in zip(*shapes, strict=True))
@@ -91,6 +94,10 @@ def image_sheet(samples: Samples, *, width: float = 10.0) -> Figure:
             names[start : start + per_column],
         )
     return figure
+
+
+def _sample(image: Sample | np.ndarray) -> Sample:
+    return image if isinstance(image, Sample) else Sample(np.asarray(image), len(image))
 
 
 @style.drawing()

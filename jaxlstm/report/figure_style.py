@@ -27,6 +27,10 @@ VALIDATION = "#0072b2"
 TRAINING = "#d55e00"
 REFIT = "#1d2329"
 HIGHLIGHT = "#d55e00"
+#: For what has no order, in the order of use; their yellow is too pale for white paper.
+CATEGORIES = (
+    "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8b95a1",
+)  # fmt: skip
 
 # Lightness falls linearly (OKLab 0.97 to 0.26), so equal steps of a score look equally large,
 # also in grey and to the colour-blind; the hue turns from sand over teal to navy.

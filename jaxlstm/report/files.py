@@ -120,7 +120,7 @@ def write_run_files(run: Run, folder: str | os.PathLike[str]) -> None:
         "results.csv": csv_text(run.results, RESULT_COLUMNS, "results"),
         "curves.csv": csv_text(run.curves, CURVE_COLUMNS, "curves"),
         "predictions.csv": None,
-        "config.json": json_text(_sorted_sections(run.config, "config", "versions"), "config"),
+        "config.json": json_text(sorted_sections(run.config, "config", "versions"), "config"),
         "summary.json": json_text(run.summary, "summary"),
     }
     if run.predictions is not None:
@@ -317,7 +317,8 @@ def _number(field: str) -> int | float | None:
     return None
 
 
-def _sorted_sections(settings: Mapping[str, Any], *names: str) -> dict[str, Any]:
+def sorted_sections(settings: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """Return settings with the keys of the named dictionaries inside them sorted."""
     return {
         key: dict(sorted(value.items(), key=lambda item: str(item[0])))
         if key in names and isinstance(value, Mapping)

@@ -107,6 +107,50 @@ def score_text(value: float | None, digits: int = 4) -> str:
     return text.replace("-", "\N{MINUS SIGN}", 1) if text.startswith("-") else text
 
 
+def number_text(value: float | None) -> str:
+    """Return a number as a table shows it: `12,800` rows, `0.0003162`, and a dash for NaN.
+
+    A whole number has all its digits, a fraction four significant ones.
+    """
+    if value is None or is_missing(value):
+        return "–"
+    if isinstance(value, int):
+        text = f"{value:,}"
+    elif math.isinf(value):
+        text = "∞" if value > 0 else "-∞"
+    else:
+        # From 9999.5 on four digits would need an exponent.
+        text = f"{value:,.0f}" if 9999.5 <= abs(value) < 1e15 else f"{value:,.4g}"
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def column_texts(values: Iterable[float | None]) -> list[str]:
+    """Return a column of numbers as texts.
+
+    Numbers of a like size have as many decimals, up to four significant digits, as any of them:
+    `0.9300` below `0.9312`.
+    """
+    values = [python_value(value) for value in values]
+    texts = [number_text(value) for value in values]
+    sizes = [abs(value) for value in values if not is_missing(value) and value]
+    if sizes and max(sizes) > 100 * min(sizes):
+        return texts
+    decimals = max((_decimals(text) for text in texts), default=0)
+    padded = []
+    for value, text in zip(values, texts, strict=True):
+        if isinstance(value, float) and math.isfinite(value) and value and "e" not in text:
+            most = min(decimals, 3 - math.floor(math.log10(abs(value))))
+            missing = most - _decimals(text)
+            if missing > 0:
+                text += ("" if "." in text else ".") + "0" * missing
+        padded.append(text)
+    return padded
+
+
+def _decimals(text: str) -> int:
+    return 0 if "e" in text else len(text.partition(".")[2])
+
+
 def percent_text(fraction: float | None) -> str:
     """Return a fraction as per cent, never rounded up to a 100 % that it is not."""
     if fraction is None or is_missing(fraction):

@@ -14,10 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from jaxlstm.data import SequenceData, find_duplicates
-from jaxlstm.report import Run, save_run
+from jaxlstm.report import (
+    Picture,
+    Run,
+    Section,
+    Table,
+    architectures,
+    bars,
+    save_run,
+    save_study,
+)
 from jaxlstm.report.data_tables import explore
 from jaxlstm.report.explore import save_exploration
 
@@ -174,7 +184,41 @@ def two_splits() -> dict[str, SequenceData]:
     return dict(zip(("train", "validation"), data.split(0.4), strict=True))
 
 
-@pytest.fixture(scope="module", params=["usual", *CASES, "data"])
+def save_strange_study(folder: Path) -> Path:
+    frame = pd.DataFrame({UNBROKEN: [UNBROKEN, None], "two words " * 9: [0.1, 1e9]})
+    table = pd.DataFrame({"group": [UNBROKEN, "b"], "series": "c", "value": [1.0, 2.0], "std": 0.1})
+    networks = {UNBROKEN: [(UNBROKEN, (28, 28), 9)], "b": [("Input", (28,), 0)], "c": [], "d": []}
+    return save_study(
+        folder,
+        config={"title": UNBROKEN, "data": {UNBROKEN: {UNBROKEN: UNBROKEN}}},
+        headline=UNBROKEN,
+        tiles=[(UNBROKEN, 0.9812, UNBROKEN), ("Time", UNBROKEN, "")],
+        comparison=pd.DataFrame(
+            {
+                "what": [UNBROKEN],
+                "paper": [0.1],
+                "ours": [0.2],
+                "std": [0.01],
+                "seeds": [3],
+                "note": [UNBROKEN],
+            }
+        ),
+        sections=[
+            Section(UNBROKEN, [UNBROKEN], [Table("a" * 60, pd.concat([frame] * 15), UNBROKEN)]),
+            Section(
+                "Pictures",
+                [],
+                [
+                    Picture("bars", lambda w: bars(table, value_label=UNBROKEN, width=w), "bars"),
+                    Picture("b" * 60, lambda w: architectures(networks, width=w), "x", UNBROKEN),
+                ],
+            ),
+        ],
+        notes=[UNBROKEN],
+    )
+
+
+@pytest.fixture(scope="module", params=["usual", *CASES, "data", "study"])
 def page(
     request: pytest.FixtureRequest,
     run_maker: Callable[..., Run],
@@ -186,6 +230,8 @@ def page(
     if request.param == "data":
         found = explore(two_splits(), find_duplicates(two_splits()))
         return save_exploration(found, tmp_path_factory.mktemp("data"), samples=2)
+    if request.param == "study":
+        return save_strange_study(tmp_path_factory.mktemp("study"))
     run = run_maker(**CASES[request.param])
     if request.param == "long":
         run.config.update(title=UNBROKEN, command="jaxlstm " + UNBROKEN)

@@ -1,0 +1,223 @@
+"""A study's command line: its searches one after another, resumable, and one page of them all."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime
+import json
+import shlex
+import sys
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pandas as pd
+import tyro
+from rich.console import Console
+
+from jaxlstm.cli import FLAGS, settings, user_errors
+from jaxlstm.data import SequenceData
+from jaxlstm.grid.describe import human_seconds
+from jaxlstm.grid.fingerprint import digest
+from jaxlstm.replication.findings import Findings
+from jaxlstm.replication.parts import Part, Trained
+from jaxlstm.report import save_study
+from jaxlstm.report.files import csv_text, write_atomic
+from jaxlstm.study import check_writable, device, versions
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Replication:
+    """Options that every study's command has; a study's configuration extends it."""
+
+    preset: str = "cpu"
+    """smoke: made-up data, under a minute; cpu: real data, reduced to minutes on two cores; paper: the
+    report's own sizes, for an accelerator. It sets the defaults of all other options."""
+    data: Path | None = None
+    """The raw data, a file or a folder; by default what can be downloaded is."""
+    seeds: int = 3
+    """Seeds of each final model."""
+    seed: int = 0
+    """Seed of splits, initial weights, shuffling, dropout and augmentation."""
+    results: Path = Path("results")
+    """Folder for the results; the study goes into one of its own in it."""
+    plan: bool = False
+    """Print what would be compiled and run, and about how long it takes, and stop."""
+
+
+Config = TypeVar("Config", bound=Replication)
+
+
+def run_replication(
+    presets: Mapping[str, Config],
+    load: Callable[[Config], Mapping[str, SequenceData]],
+    parts: Callable[[Config, Mapping[str, SequenceData]], Sequence[Part]],
+    find: Callable[[Config, Mapping[str, SequenceData], Mapping[str, Trained]], Findings],
+    *,
+    name: str,
+    title: str,
+) -> None:
+    """A study's command line: each field of its configuration is an option.
+
+    It leaves ``results/<name>/``: ``report.html``, ``figures/``, ``tables/``, ``comparison.csv``,
+    ``results.csv`` (every fit), ``curves.csv`` (every epoch), ``config.json`` and ``checkpoints/``,
+    from which the same command goes on after a kill.
+
+    Args:
+      presets: a configuration for each word of ``--preset``, "cpu" among them.
+      load: gets the data.
+      parts: says what to train.
+      find: says what came out.
+      name: of the module in ``experiments``, and of its folder of results.
+      title: of the page.
+    """
+    with user_errors():
+        config = _configuration(presets, name)
+        console = Console()
+        folder = config.results / name
+        if not config.plan:
+            check_writable(folder)
+        data = load(config)
+        every = list(parts(config, data))
+        if config.plan:
+            _print_plan(every, console)
+            return
+        start = time.perf_counter()
+        saves = folder / "checkpoints" / f"{config.preset}-{digest(settings(config))[:8]}"
+        trained = {
+            part.name: _train(part, saves, f"{number}/{len(every)}", console)
+            for number, part in enumerate(every, 1)
+        }
+        console.print("Writing the report ...")
+        findings = find(config, data, trained)
+        page = _save(findings, config, data, trained, folder, title)
+        console.print(findings.headline, highlight=False, markup=False)
+        spent = sum(one.seconds for one in trained.values())
+        console.print(
+            f"{sum(len(one.results) for one in trained.values())} fits in"
+            f" {human_seconds(spent)}; this command {human_seconds(time.perf_counter() - start)}."
+        )
+        console.print(f"Report: {page}", soft_wrap=True)
+
+
+def _configuration(presets: Mapping[str, Config], name: str) -> Config:
+    """The preset that the command line names, with the options it gives."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    first.add_argument("--preset", default="cpu")
+    preset = first.parse_known_args()[0].preset
+    if preset not in presets:
+        raise ValueError(f"--preset must be one of {', '.join(presets)}, got {preset!r}.")
+    default = dataclasses.replace(presets[preset], preset=preset)
+    config = tyro.cli(
+        type(default), default=default, prog=f"python -m experiments.{name}", config=FLAGS
+    )
+    if config.seeds < 1:
+        raise ValueError(f"--seeds must be at least 1, got {config.seeds}.")
+    return config
+
+
+def _print_plan(every: Sequence[Part], console: Console) -> None:
+    total = 0.0
+    for part in every:
+        plan = part.search.plan(part.data.x, part.data.labels)
+        console.print(f"{part.name}: {part.title}", style="bold", soft_wrap=True, highlight=False)
+        console.print(f"{plan}\n", soft_wrap=True, highlight=False, markup=False)
+        total += plan.seconds or 0.0
+    console.print(f"All together: about {human_seconds(total)} of training on this machine.")
+
+
+def _train(part: Part, saves: Path, place: str, console: Console) -> Trained:
+    """Fits a part, or goes on with it, or reads it."""
+    clock = saves / f"{part.name}.json"
+    clock.parent.mkdir(parents=True, exist_ok=True)
+    before: dict[str, Any] = {"seconds": 0.0, "state": "new", "whole": True}
+    if clock.exists():
+        before |= json.loads(clock.read_text())
+    # A sitting that did not say how it ended was killed.
+    whole = bool(before["whole"]) and before["state"] != "running"
+    done = before["state"] == "finished"
+    search = part.search
+    search.set_params(checkpoint_dir=saves / part.name, verbose=0 if done else 1)
+    console.print(f"{place} {part.title}", style="bold", soft_wrap=True, highlight=False)
+
+    def note(state: str, seconds: float) -> float:
+        seconds += float(before["seconds"])
+        content = {"seconds": seconds, "state": state, "whole": whole}
+        write_atomic(clock, json.dumps(content))
+        return seconds
+
+    if not done:
+        note("running", 0.0)
+    start = time.perf_counter()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Interrupted: ")  # said below
+        try:
+            search.fit(part.data.x, part.data.labels)
+        except KeyboardInterrupt:
+            note("interrupted", time.perf_counter() - start)
+            raise
+    spent = time.perf_counter() - start
+    if search.interrupted_:
+        note("interrupted", spent)
+        finished = int((search.results_["status"] != "interrupted").sum())
+        console.print(
+            f"{finished} of {len(search.results_)} fits are finished. The same command goes on from"
+            " here."
+        )
+        raise KeyboardInterrupt
+    seconds = float(before["seconds"]) if done else note("finished", spent)
+    trained = Trained(part, search, seconds, whole)
+    console.print(f"   {len(search.results_)} fits in {trained.time}")
+    return trained
+
+
+def _save(
+    findings: Findings,
+    config: Replication,
+    data: Mapping[str, SequenceData],
+    trained: Mapping[str, Trained],
+    folder: Path,
+    title: str,
+) -> Path:
+    for file, tables in (
+        ("results.csv", {name: one.results for name, one in trained.items()}),
+        ("curves.csv", {name: one.curves for name, one in trained.items()}),
+    ):
+        table = pd.concat([table.assign(part=name) for name, table in tables.items()])
+        table.insert(0, "part", table.pop("part"))
+        write_atomic(folder / file, csv_text(table, {}, file))
+    seconds = {name: one.seconds for name, one in trained.items()}
+    config_json = {
+        "name": folder.name,
+        "title": title,
+        "command": shlex.join(["python", "-m", f"experiments.{folder.name}", *sys.argv[1:]]),
+        "config": settings(config),
+        "versions": versions(),
+        "device": device(),
+        "data": {split: _described(part) for split, part in data.items()},
+        "seconds": seconds,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+    return save_study(
+        folder,
+        config=config_json,
+        headline=findings.headline,
+        tiles=findings.tiles,
+        comparison=findings.comparison.table,
+        sections=findings.sections,
+        notes=findings.notes,
+    )
+
+
+def _described(data: SequenceData) -> dict[str, Any]:
+    return {
+        "name": data.name,
+        "rows": len(data),
+        "shape": list(data.x.shape[1:]),
+        "classes": list(data.classes),
+        "left_out": sum(data.dropped.values()),
+        "sha256": data.sha256,
+    }
