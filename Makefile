@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-all check bench bench-layer bench-scaling bench-durability bench-data clean
+.PHONY: demo test test-all check bench bench-layer bench-scaling bench-durability bench-data bench-convolution clean
 
 demo: $(VENV)/.installed  ## Search the digits grid (54 fits) and write results/digits/report.html
 	$(BIN)/python -m experiments.digits
@@ -32,6 +32,9 @@ bench-scaling: $(VENV)/.installed  ## Time searches of 1 to 512 lanes on 1 and 2
 
 bench-durability: $(VENV)/.installed  ## Measure what checkpoints and the progress bar cost
 	$(BIN)/python -m benchmarks.durability $(ARGS)
+
+bench-convolution: $(VENV)/.installed  ## Time a CNN's steps in a loop, with our gradients and JAX's
+	$(BIN)/python -m benchmarks.convolution $(ARGS)
 
 bench-data: $(VENV)/.installed-test  ## Time the loaders on the raw files in the folder DATA
 	$(BIN)/python -m benchmarks.data --data $(DATA) $(ARGS)

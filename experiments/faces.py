@@ -383,9 +383,9 @@ def _comparison(
             comparison.add(
                 f"grid: row {row_hidden}, column {col_hidden}, {optimizer}",
                 paper,
-                Score(cells.loc[key, "mean"], cells.loc[key, "std"], 3) if known else None,
-                f"{count_text(config.grid_epochs, 'epoch')}, {len(grid.part.data):,} images; mean of"
-                " 3 folds",
+                Score(cells.loc[key, "mean"], cells.loc[key, "std"], 0) if known else None,
+                f"{count_text(config.grid_epochs, 'epoch')}, {len(grid.part.data):,} images; mean and"
+                " deviation over 3 folds",
             )
     return comparison
 

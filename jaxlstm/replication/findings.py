@@ -27,7 +27,8 @@ class Comparison:
         Args:
           what: the figure, with its unit.
           paper: theirs; None where it is not stated.
-          ours: measured; None where it was not.
+          ours: measured; None where it was not. A score of 0 fits has a deviation, but not over
+            seeds.
           note: what differs.
         """
         score = ours if isinstance(ours, Score) else None
@@ -38,7 +39,7 @@ class Comparison:
                 "paper": np.nan if paper is None else paper,
                 "ours": value,
                 "std": score.std if score else np.nan,
-                "seeds": score.fits if score else np.nan,
+                "seeds": score.fits or np.nan if score else np.nan,
                 "note": note,
             }
         )

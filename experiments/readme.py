@@ -1,0 +1,119 @@
+"""Keeps the studies' figures: copies their small files here and writes them into README.md.
+
+    python -m experiments.readme [--results FOLDER]
+
+Of every study with a run in FOLDER (results) it copies comparison.csv, results.csv, config.json and the
+tables into experiments/results/<study>/, and then writes the tables of README.md between its markers,
+``<!-- name -->`` and ``<!-- end -->``, from what is kept there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from jaxlstm.grid.describe import human_seconds
+from jaxlstm.report import markdown_table
+from jaxlstm.report.study_tables import comparison_rows
+
+HERE = Path(__file__).parent
+KEPT = HERE / "results"
+README = HERE / "README.md"
+STUDIES = ("har_wisdm", "faces", "emnist", "ravdess")
+
+
+def main() -> None:
+    """Runs it from the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--results", type=Path, default=Path("results"))
+    folder = parser.parse_args().results
+    for study in STUDIES:
+        if (folder / study / "report.html").exists():
+            keep(folder / study, KEPT / study)
+    README.write_text(filled(README.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def keep(run: Path, folder: Path) -> None:
+    """Copies a run's small files, without the place of the data on this machine."""
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "tables").mkdir(parents=True)
+    for path in [run / "comparison.csv", run / "results.csv", *(run / "tables").glob("*.csv")]:
+        shutil.copy(path, folder / path.relative_to(run))
+    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    config["command"] = re.sub(r"(--data[ =])\S*/", r"\1", config["command"])
+    config["config"]["data"] = Path(config["config"]["data"] or "").name
+    text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+    (folder / "config.json").write_text(text, encoding="utf-8")
+
+
+def filled(readme: str) -> str:
+    """The README with every table as the kept files have it."""
+    for study in STUDIES:
+        if (KEPT / study).is_dir():
+            for name, text in (("run", run_text(study)), ("figures", figures_text(study))):
+                pattern = rf"(<!-- {study} {name} -->\n).*?(<!-- end -->)"
+                # Not as a template: a backslash in the text stays one.
+                parts = re.split(pattern, readme, flags=re.S)
+                if len(parts) != 4:
+                    raise ValueError(f"README.md has no place for {study} {name}.")
+                readme = f"{parts[0]}{parts[1]}{text}\n{parts[2]}{parts[3]}"
+    return readme
+
+
+def run_text(study: str) -> str:
+    """Command, machine and time of a kept run."""
+    config = json.loads((KEPT / study / "config.json").read_text(encoding="utf-8"))
+    device, seconds = config["device"], config["seconds"]
+    results = pd.read_csv(KEPT / study / "results.csv")
+    machine = (
+        f"{device['cores']} cores of an {device['cpu']}"
+        if device["platform"] == "cpu"
+        else device["kind"]
+    )
+    versions = config["versions"]
+    times = pd.DataFrame(
+        {
+            "part": list(seconds),
+            "fits": [int((results["part"] == part).sum()) for part in seconds],
+            "time": [human_seconds(spent) for spent in seconds.values()],
+        }
+    )
+    return (
+        f"```\n{config['command']}\n```\n\n{machine}, jax {versions['jax']}, Python"
+        f" {versions['python']}: {human_seconds(sum(seconds.values()))}.\n\n{markdown_table(times)}"
+    )
+
+
+def figures_text(study: str) -> str:
+    """The report's figures and ours, a row each."""
+    table = pd.read_csv(KEPT / study / "comparison.csv").astype(object)
+    rows = [_row(row) for row in comparison_rows(table.map(_number))]
+    return markdown_table(pd.DataFrame(rows))
+
+
+def _number(value: Any) -> Any:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return value
+
+
+def _row(row: dict[str, str]) -> dict[str, str]:
+    return {
+        "figure": row["what"],
+        "the report": row["paper"],
+        "ours": " ".join([row["ours"], row["spread"]]).strip(),
+        "note": row["note"],
+    }
+
+
+if __name__ == "__main__":
+    main()
