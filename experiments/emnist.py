@@ -97,7 +97,7 @@ PRESETS = {
     "smoke": Config(
         widths=(4,),
         cnn_grid_epochs=(1, 2),
-        mlp_widths=((8,), (4, 6)),
+        mlp_widths=((8,), (4,)),
         mlp_grid_epochs=1,
         lstm_epochs=1,
         our_epochs=1,

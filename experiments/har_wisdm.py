@@ -42,6 +42,7 @@ from jaxlstm.replication import (
     split_bars,
 )
 from jaxlstm.report import Section, Table
+from jaxlstm.report.text import count_text
 
 CLASSES = {
     "Walking": (424_400, 38.6),
@@ -306,7 +307,7 @@ def _epochs_note(config: Config, tables: Trained, cell: str) -> str:
     if config.epoch_scale == 1:
         return ""
     epochs = tables.search.cv_results_["params"][tables.cell(cell)]["epochs"]
-    return f"{epochs} epochs here"
+    return f"{count_text(epochs, 'epoch')} here"
 
 
 def _section(config: Config, tables: Trained, table: str) -> Section:

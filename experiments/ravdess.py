@@ -49,7 +49,7 @@ BASELINES = {"Conv1D": 0.8395, "Conv2D": 0.8247}
 CLASS_ACCURACY = {
     "neutral": 0.81, "calm": 0.76, "happy": 0.76, "sad": 0.63, "angry": 0.83, "fearful": 0.76,
 }  # fmt: skip
-SPLITS = ("random", "other singers")
+SPLITS = ("random split", "other singers")
 FILES = ("random", "singers")  # in their names
 
 
@@ -255,7 +255,7 @@ def _comparison(
         ("train_loss", "val_loss"), LOSSES, ("training", "test"), strict=True
     ):
         comparison.add(
-            f"phase 2, {what} loss, random",
+            f"phase 2, {what} loss, random split",
             paper,
             phases.score("phase 2", 0, column),
             _epochs(phases, "phase 2"),
@@ -269,7 +269,7 @@ def _comparison(
                 "the report does not give its layers",
             )
     for name, paper in CLASS_ACCURACY.items():
-        comparison.add(f"phase 2, accuracy on {name}, random", paper, classes[0].get(name))
+        comparison.add(f"phase 2, accuracy on {name}, random split", paper, classes[0].get(name))
     comparison.add("SVM, test accuracy", 0.64, None, "quoted by the report; not run here")
     comparison.add("CNN + BiLSTM, test accuracy", 0.73, None, "quoted by the report; not run here")
     return comparison
@@ -277,7 +277,7 @@ def _comparison(
 
 def _epochs(trained: Trained, cell: str) -> str:
     epochs = trained.search.cv_results_["params"][trained.cell(cell)]["epochs"]
-    return f"{epochs} epochs"
+    return count_text(epochs, "epoch")
 
 
 def _architecture_section(config: Config, songs: SequenceData) -> Section:
@@ -374,7 +374,7 @@ def _confusion_section(phases: Trained, classes: Mapping[int, Mapping[str, Score
             "emotion": name,
             "report": CLASS_ACCURACY.get(name, np.nan),
             **{split: classes[fold][name].mean for fold, split in enumerate(SPLITS)},
-            "std, random": score.std,
+            "std, random split": score.std,
         }
         for name, score in classes[0].items()
     ]

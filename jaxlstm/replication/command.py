@@ -107,7 +107,10 @@ def _configuration(presets: Mapping[str, Config], name: str) -> Config:
     """The preset that the command line names, with the options it gives."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     first.add_argument("--preset", default="cpu")
-    preset = first.parse_known_args()[0].preset
+    try:
+        preset = first.parse_known_args()[0].preset
+    except argparse.ArgumentError as error:
+        raise ValueError(f"{error}.") from None
     if preset not in presets:
         raise ValueError(f"--preset must be one of {', '.join(presets)}, got {preset!r}.")
     default = dataclasses.replace(presets[preset], preset=preset)

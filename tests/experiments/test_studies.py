@@ -34,7 +34,7 @@ STUDIES: dict[str, dict[str, Any]] = {
         },
         "tables": {"models", "lstm_grid", "cnn_grid", "mlp_grid", "prediction_times"},
         "parts": {
-            "lstm_grid": 6 * 3, "cnn_grid": 48 * 3, "mlp_grid": 12 * 3, "lstm": 2 * 2, "cnn": 4 * 2,
+            "lstm_grid": 6 * 3, "cnn_grid": 48 * 3, "mlp_grid": 6 * 3, "lstm": 2 * 2, "cnn": 4 * 2,
             "mlp": 3 * 2, "cnn_lstm": 2,
         },
     },
