@@ -21,48 +21,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from scipy.stats import loguniform
 from sklearn.model_selection import GroupShuffleSplit
 
 from experiments import made_up
+from experiments.pages.har_wisdm import find
 from jaxlstm import LSTMClassifier, RandomSearch
-from jaxlstm.data import SequenceData, load_wisdm, read_wisdm
-from jaxlstm.evaluation import class_rates
+from jaxlstm.data import SequenceData, load_wisdm
 from jaxlstm.replication import (
-    Comparison,
-    Findings,
     Part,
     Replication,
-    Trained,
-    bar_picture,
-    confusion_picture,
-    curve_picture,
     run_replication,
-    split_bars,
 )
-from jaxlstm.report import Section, Table
-from jaxlstm.report.text import count_text
-
-CLASSES = {
-    "Walking": (424_400, 38.6),
-    "Jogging": (342_177, 31.2),
-    "Upstairs": (122_869, 11.2),
-    "Downstairs": (100_427, 9.1),
-    "Sitting": (59_939, 5.5),
-    "Standing": (48_395, 4.4),
-}  # fmt: skip
-# Accuracy in per cent and loss of each table, as printed.
-TABLES = {
-    "2": {"2 layers": (95.99, 0.2733), "4 layers": (97.18, 0.2733), "6 layers": (95.66, 0.3029)},
-    "3": {"300 epochs": (96.30, 0.2667), "350 epochs": (96.54, 0.2593), "400 epochs": (96.57, 0.2553)},
-    "4": {"2 layers": (96.30, 0.2667), "batch 64": (96.54, 0.2593), "batch 128": (96.57, 0.2553)},
-    "best": {"best setting": (97.18, 0.2733)},
-}  # fmt: skip
-VARIED = {"2": "LSTM layers", "3": "epochs", "4": "batch size", "best": "best setting"}
-SPLITS = ("random windows", "other people")
-FILES = ("random", "people")  # in their names
-WORDS = {"2 layers": "2 layers, 200 epochs, batch 32"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -132,8 +102,9 @@ def load(config: Config) -> Mapping[str, SequenceData]:
     data = load_wisdm(path, window=config.window, stride=config.stride)
     names = tuple(f"{name}, sample {n}" for n in range(config.frame) for name in data.feature_names)
     x = data.x.reshape(len(data), config.window // config.frame, 3 * config.frame)
-    assert data.rate is not None
-    data = dataclasses.replace(data, x=x, feature_names=names, rate=data.rate / config.frame)
+    data = dataclasses.replace(
+        data, x=x, feature_names=names, rate=(data.rate or 20.0) / config.frame
+    )
     return {"windows": data}
 
 
@@ -202,217 +173,6 @@ def _cells(config: Config) -> dict[str, dict[str, Any]]:
         "batch 128": setting(batch=128),
         "best setting": setting(layers=4, epochs=400, batch=128),
     }
-
-
-def find(
-    config: Config, data: Mapping[str, SequenceData], trained: Mapping[str, Trained]
-) -> Findings:
-    """The four tables, the figures, and the two splits beside each other."""
-    tables, search = trained["tables"], trained["search"]
-    windows = data["windows"]
-    balance = _balance(windows)
-    comparison = Comparison()
-    for name, (_, percent) in CLASSES.items():
-        found = balance.loc[balance["class"] == name, "percent"]
-        comparison.add(
-            f"Table 1: rows of {name}, %",
-            percent,
-            float(found.iloc[0]) if len(found) else None,
-            "" if len(found) else "not a class of these data",
-        )
-    for table, rows in TABLES.items():
-        for cell, (accuracy, loss) in rows.items():
-            what = f"Table {table}" if table != "best" else "Best"
-            note = _epochs_note(config, tables, cell)
-            if table == "4":
-                note = f"the report prints Table 3's figures here; {note}"
-            if table == "best":
-                note = f"4 layers, 400 epochs, batch 128 (its caption says 32); {note}"
-            words = WORDS.get(cell, cell)
-            for fold, split in enumerate(SPLITS):
-                if fold:
-                    note = "people kept apart: not in the report"
-                comparison.add(
-                    f"{what}: {words}, accuracy, {split}",
-                    accuracy / 100 if not fold else None,
-                    tables.score(cell, fold),
-                    note,
-                )
-                comparison.add(
-                    f"{what}: {words}, loss with L2, {split}",
-                    loss if not fold else None,
-                    tables.score(cell, fold, "val_loss"),
-                    note,
-                )
-    best = max(tables.part.cells, key=lambda cell: tables.score(cell, 0).mean)
-    random, people = (tables.score(best, fold) for fold in (0, 1))
-    cells = search.by_cell().sort_values("mean", ascending=False)
-    headline = (
-        f"On windows drawn at random the best of the report's settings ({WORDS.get(best, best)})"
-        f" reaches {random.mean:.4f}; with people kept apart the same networks reach"
-        f" {people.mean:.4f}."
-    )
-    tiles = [
-        ("Random windows", f"{random.mean:.4f}", f"± {random.std:.4f}, {random.fits} seeds"),
-        ("Other people", f"{people.mean:.4f}", f"± {people.std:.4f}, {people.fits} seeds"),
-        ("Windows", f"{len(windows):,}", f"{len(set(_who(windows)))} people"),
-        ("Training", tables.time, f"{len(tables.results)} fits"),
-    ]
-    return Findings(
-        headline,
-        tiles,
-        comparison,
-        [
-            Section(
-                "Table 1: the classes", (), [Table("classes", balance, "Rows of the raw file.")]
-            ),
-            *(_section(config, tables, table) for table in TABLES),
-            _curves(tables),
-            _both_splits(tables),
-            _confusions(tables, best),
-            Section(
-                "Beyond the report: a search by itself",
-                [
-                    f"{len(cells)} random draws of learning rate, L2, dropout and depth,"
-                    f" {config.search_epochs} epochs each, scored on people that their fit has not"
-                    f" seen, in {search.time}."
-                ],
-                [Table("search", cells, "Mean and deviation of the accuracy over two folds.")],
-            ),
-        ],
-        _notes(config, windows),
-    )
-
-
-def _who(windows: SequenceData) -> list[Any]:
-    return [] if windows.groups is None else windows.groups.tolist()
-
-
-def _balance(windows: SequenceData) -> pd.DataFrame:
-    table, _ = read_wisdm(windows.source)
-    counts = table["activity"].value_counts()
-    counts = counts[counts > 0]
-    return pd.DataFrame(
-        {
-            "class": list(counts.index),
-            "rows": counts.to_numpy(),
-            "percent": 100 * counts.to_numpy() / counts.sum(),
-            "report's rows": [CLASSES.get(name, (np.nan,))[0] for name in counts.index],
-            "report's percent": [CLASSES.get(name, (0, np.nan))[1] for name in counts.index],
-        }
-    )
-
-
-def _epochs_note(config: Config, tables: Trained, cell: str) -> str:
-    if config.epoch_scale == 1:
-        return ""
-    epochs = tables.search.cv_results_["params"][tables.cell(cell)]["epochs"]
-    return f"{count_text(epochs, 'epoch')} here"
-
-
-def _section(config: Config, tables: Trained, table: str) -> Section:
-    rows = []
-    for cell, (accuracy, loss) in TABLES[table].items():
-        row = {
-            VARIED[table]: WORDS.get(cell, cell),
-            "report, accuracy": accuracy / 100,
-            "report, loss": loss,
-        }
-        for fold, split in enumerate(SPLITS):
-            score, penalised = tables.score(cell, fold), tables.score(cell, fold, "val_loss")
-            row |= {
-                f"{split}: accuracy": score.mean,
-                f"{split}: std": score.std,
-                f"{split}: loss": penalised.mean,
-            }
-        rows.append(row)
-    name = f"Table {table}" if table != "best" else "The best setting"
-    text = []
-    if table == "4":
-        text.append("The report prints the figures of its Table 3 here again, so they are suspect.")
-    if config.epoch_scale != 1:
-        text.append(f"Trained for {config.epoch_scale:g} of the report's epochs.")
-    caption = "Accuracy, and loss with the L2 term, on the test part; mean over the seeds."
-    return Section(
-        f"{name}: {VARIED[table]}" if table != "best" else name,
-        text,
-        [Table(f"table_{table}", pd.DataFrame(rows), caption)],
-    )
-
-
-def _curves(tables: Trained) -> Section:
-    cells = {name: name for name in ("4 layers", "400 epochs", "best setting")}
-    cells |= {"batch 32": "2 layers"}
-    return Section(
-        "The report's four figures: loss and accuracy by epoch",
-        (),
-        [
-            curve_picture(
-                f"curves_{FILES[fold]}",
-                tables,
-                f"Loss and accuracy against the epoch of four settings, {split}",
-                f"{split.capitalize()}: mean over the seeds in a band from the lowest to the highest.",
-                cells=cells,
-                fold=fold,
-            )
-            for fold, split in enumerate(SPLITS)
-        ],
-    )
-
-
-def _both_splits(tables: Trained) -> Section:
-    papers = {
-        cell: row[0] / 100 for rows in reversed(TABLES.values()) for cell, row in rows.items()
-    }
-    return Section(
-        "Random windows against other people",
-        [
-            "Windows overlap, so a random split puts the same second of the same person into train"
-            " and test. The second bar is what is left when nobody is in both."
-        ],
-        [
-            bar_picture(
-                "splits",
-                split_bars(tables, SPLITS, papers),
-                "test accuracy",
-                "Accuracy of every setting on both splits",
-            )
-        ],
-    )
-
-
-def _confusions(tables: Trained, cell: str) -> Section:
-    content: list[Any] = []
-    for fold, split in enumerate(SPLITS):
-        test = tables.test(fold)
-        predicted = tables.models(cell, fold)[0].predict(test.x)
-        words = f"{split.capitalize()}, first seed of the setting {WORDS.get(cell, cell)}."
-        content += [
-            confusion_picture(
-                f"confusion_{FILES[fold]}", test, predicted, f"Confusion matrix, {split}", words
-            ),
-            Table(f"rates_{FILES[fold]}", class_rates(test.labels, predicted, test.classes), words),
-        ]
-    return Section("Which activities are confused", (), content)
-
-
-def _notes(config: Config, windows: SequenceData) -> list[str]:
-    notes = [
-        "Not stated in the report and chosen here: windows of"
-        f" {config.window} samples every {config.stride}, {config.frame} samples a step,"
-        f" {config.units} units, Adam with {config.learning_rate:g}, L2 {config.l2:g}; inputs are"
-        " standardised. Weights start as Keras's, where the report draws them from a normal"
-        " distribution.",
-        "The loss contains the L2 term, as the report's does.",
-    ]
-    if config.epoch_scale != 1:
-        notes.append(f"Epochs are {config.epoch_scale:g} of the report's.")
-    if set(windows.classes) != set(CLASSES):
-        notes.append(
-            f"These are not the report's data (WISDM 1.1) but {len(windows)} windows of the classes"
-            f" {', '.join(windows.classes)}: figures cannot be compared one to one."
-        )
-    return notes
 
 
 if __name__ == "__main__":

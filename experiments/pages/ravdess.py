@@ -1,0 +1,327 @@
+"""What the sung emotion study shows: phases, splits, confusions, the map of gaps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from jaxlstm.data import SequenceData
+from jaxlstm.replication import (
+    Comparison,
+    Findings,
+    Score,
+    Trained,
+    bar_picture,
+    confusion_picture,
+    curve_picture,
+    mean_rates,
+    split_bars,
+)
+from jaxlstm.report import Picture, Section, Table, architectures, grid_map
+from jaxlstm.report.text import count_text
+
+if TYPE_CHECKING:
+    from experiments.ravdess import Config
+
+# train, test accuracy
+PHASES = {"phase 1": (0.9735, 0.5630), "phase 2": (0.8583, 0.7580)}
+LOSSES = (0.3653, 0.6370)  # of phase 2: train, test
+BASELINES = {"Conv1D": 0.8395, "Conv2D": 0.8247}
+CLASS_ACCURACY = {
+    "neutral": 0.81, "calm": 0.76, "happy": 0.76, "sad": 0.63, "angry": 0.83, "fearful": 0.76,
+}  # fmt: skip
+SPLITS = ("random split", "other singers")
+FILES = ("random", "singers")  # in their names
+
+
+def find(
+    config: Config, data: Mapping[str, SequenceData], trained: Mapping[str, Trained]
+) -> Findings:
+    """Phases, baselines, the map of gaps."""
+    phases, baselines, rates = trained["phases"], trained["baselines"], trained["rates"]
+    songs = data["songs"]
+    classes = {fold: _class_accuracy(phases, fold) for fold in (0, 1)}
+    comparison = _comparison(phases, baselines, classes)
+    cells = _rate_cells(rates)
+    best = cells.iloc[0]
+    one, two = (phases.score(name, 0) for name in PHASES)
+    train_one, train_two = (phases.score(name, 0, "train_accuracy") for name in PHASES)
+    singers = phases.score("phase 2", 1)
+    headline = (
+        f"Phase 1 learns its training songs to {train_one.mean:.4f} and the others to"
+        f" {one.mean:.4f}; phase 2 {train_two.mean:.4f} and {two.mean:.4f}. Singers it has never"
+        f" heard, phase 2 gets right in {singers.mean:.4f} of their songs."
+    )
+    tiles = [
+        ("Phase 2, random split", f"{two.mean:.4f}", f"± {two.std:.4f}; the report: 0.7580"),
+        ("Phase 2, other singers", f"{singers.mean:.4f}", f"± {singers.std:.4f}"),
+        ("Gap of phase 1", f"{train_one.mean - one.mean:.4f}", "train less test accuracy"),
+        ("Gap of phase 2", f"{train_two.mean - two.mean:.4f}", "train less test accuracy"),
+        ("Rate grid", rates.time, f"{len(rates.results)} fits, one grid"),
+    ]
+    return Findings(
+        headline,
+        tiles,
+        comparison,
+        [
+            _architecture_section(config, songs),
+            _curve_section(phases, baselines),
+            _split_section(phases, baselines),
+            _confusion_section(phases, classes),
+            _rate_section(config, rates, cells, best),
+        ],
+        _notes(config, songs),
+    )
+
+
+def _class_accuracy(phases: Trained, fold: int) -> dict[str, Score]:
+    """Recall of each class over the seeds of phase 2."""
+    test, models = phases.test(fold), phases.models("phase 2", fold)
+    rates = mean_rates([model.predict(test.x) for model in models], test)
+    return {
+        row["class"]: Score(row["sensitivity"], row["sensitivity, std"], len(models))
+        for _, row in rates.iterrows()
+    }
+
+
+def _comparison(
+    phases: Trained, baselines: Trained, classes: Mapping[int, Mapping[str, Score]]
+) -> Comparison:
+    comparison = Comparison()
+    for name, printed in PHASES.items():
+        for column, paper, what in zip(
+            ("train_accuracy", "score"), printed, ("training", "test"), strict=True
+        ):
+            for fold, split in enumerate(SPLITS):
+                comparison.add(
+                    f"{name}, {what} accuracy, {split}",
+                    None if fold else paper,
+                    phases.score(name, fold, column),
+                    _epochs(phases, name),
+                )
+    for column, paper, what in zip(
+        ("train_loss", "val_loss"), LOSSES, ("training", "test"), strict=True
+    ):
+        comparison.add(
+            f"phase 2, {what} loss, random split",
+            paper,
+            phases.score("phase 2", 0, column),
+            _epochs(phases, "phase 2"),
+        )
+    for name, paper in BASELINES.items():
+        for fold, split in enumerate(SPLITS):
+            comparison.add(
+                f"{name}, test accuracy, {split}",
+                None if fold else paper,
+                baselines.score(name, fold),
+                "the report does not give its layers",
+            )
+    for name, paper in CLASS_ACCURACY.items():
+        comparison.add(f"phase 2, accuracy on {name}, random split", paper, classes[0].get(name))
+    comparison.add("SVM, test accuracy", 0.64, None, "quoted by the report; not run here")
+    comparison.add("CNN + BiLSTM, test accuracy", 0.73, None, "quoted by the report; not run here")
+    return comparison
+
+
+def _epochs(trained: Trained, cell: str) -> str:
+    epochs = trained.search.cv_results_["params"][trained.cell(cell)]["epochs"]
+    return count_text(epochs, "epoch")
+
+
+def _architecture_section(config: Config, songs: SequenceData) -> Section:
+    steps, features = songs.x.shape[1:]
+    units, classes = config.units, len(songs.classes)
+
+    def lstm(inputs: int) -> int:
+        return 4 * units * (inputs + units + 1)
+
+    networks = {
+        "phase 1": [
+            ("MFCC", f"{steps} × {features}", 0),
+            ("LSTM", f"{steps} × {units}", lstm(features)),
+            ("LSTM, last state", f"{units}", lstm(units)),
+            ("dense, relu", "64", 64 * (units + 1)),
+            ("dense, relu", "16", 16 * 65),
+            ("softmax", f"{classes}", classes * 17),
+        ],
+        "phase 2": [
+            ("MFCC", f"{steps} × {features}", 0),
+            ("LSTM, last state", f"{units}", lstm(features)),
+            ("dropout 0.25", f"{units}", 0),
+            ("dense, relu", "128", 128 * (units + 1)),
+            ("dropout 0.25", "128", 0),
+            ("softmax", f"{classes}", classes * 129),
+        ],
+    }
+    return Section(
+        "The two architectures",
+        ["The report's flattening of one state changes nothing and is left out."],
+        [
+            Picture(
+                "architectures",
+                lambda width: architectures(networks, width=width),
+                "Layers of phase 1 and phase 2 with their shapes and parameters",
+            )
+        ],
+    )
+
+
+def _curve_section(phases: Trained, baselines: Trained) -> Section:
+    return Section(
+        "Learning curves",
+        ["The logs of every epoch are in curves.csv."],
+        [
+            curve_picture(
+                f"curves_{trained.part.name}_{FILES[fold]}",
+                trained,
+                f"Loss and accuracy by epoch of {' and '.join(trained.part.cells)}, {split}",
+                f"{split.capitalize()}: mean over the seeds in a band from the lowest to the highest.",
+                fold=fold,
+            )
+            for fold, split in enumerate(SPLITS)
+            for trained in (phases, baselines)
+        ],
+    )
+
+
+def _split_section(phases: Trained, baselines: Trained) -> Section:
+    papers = {name: printed[1] for name, printed in PHASES.items()}
+    rows = split_bars(phases, SPLITS, papers) + split_bars(baselines, SPLITS, BASELINES)
+    return Section(
+        "Random recordings against other singers",
+        [
+            "Every singer sings each phrase more than once, so a random split tests on voices that"
+            " were trained on. The second bar is of singers who were not."
+        ],
+        [
+            bar_picture("splits", rows, "test accuracy", "Accuracy of each network on both splits"),
+            Table(
+                "splits",
+                pd.DataFrame(rows).rename(columns={"group": "network", "series": "split"}),
+                "Test accuracy, mean and deviation over the seeds.",
+            ),
+        ],
+    )
+
+
+def _confusion_section(phases: Trained, classes: Mapping[int, Mapping[str, Score]]) -> Section:
+    content: list[Any] = []
+    for fold, split in enumerate(SPLITS):
+        test = phases.test(fold)
+        content.append(
+            confusion_picture(
+                f"confusion_{FILES[fold]}",
+                test,
+                phases.models("phase 2", fold)[0].predict(test.x),
+                f"Row-normalised confusion matrix of phase 2, {split}",
+                f"{split.capitalize()}, first seed.",
+            )
+        )
+    rows = [
+        {
+            "emotion": name,
+            "report": CLASS_ACCURACY.get(name, np.nan),
+            **{split: classes[fold][name].mean for fold, split in enumerate(SPLITS)},
+            "std, random split": score.std,
+        }
+        for name, score in classes[0].items()
+    ]
+    caption = "Accuracy of phase 2 on each emotion, mean over the seeds."
+    content.append(Table("class_accuracy", pd.DataFrame(rows), caption))
+    return Section("Which emotions are confused", (), content)
+
+
+def _rate_cells(rates: Trained) -> pd.DataFrame:
+    """A row a cell of the grid: test and training accuracy and their gap, best first."""
+    table = rates.by_cell()
+    cells = rates.results.groupby("cell", sort=True)
+    table["train accuracy"] = cells["train_accuracy"].mean()
+    table["gap"] = table["train accuracy"] - table["mean"]
+    table = table.drop(columns="std").rename(columns={"mean": "test accuracy"})
+    return table.sort_values("test accuracy", ascending=False)
+
+
+def _rate_section(config: Config, rates: Trained, cells: pd.DataFrame, best: pd.Series) -> Section:
+    results, winner = rates.results, int(cells.index[0])
+    gaps = results.assign(score=results["train_accuracy"] - results["score"])
+    ours = (
+        f"learning rate {best['learning_rate']:.2g}, {best['schedule']}, dropout"
+        f" {best['dropout']:g}, {count_text(len(best['units']), 'layer')}"
+    )
+    return Section(
+        "Learning rate, schedule, dropout and depth as one grid",
+        [
+            f"{len(cells)} cells, {config.grid_epochs} epochs each, in {rates.time}, on the random"
+            f" split. The best: {ours}, with {best['test accuracy']:.4f} on the test songs and a gap"
+            f" of {best['gap']:.4f}.",
+            _thesis(cells),
+        ],
+        [
+            Picture(
+                "rate_gap",
+                lambda width: grid_map(
+                    gaps,
+                    scoring="train less test accuracy",
+                    winner=winner,
+                    winner_name="best test accuracy",
+                    width=width,
+                ),
+                "Gap between training and test accuracy of each cell",
+                "The gap of each cell; outlined: the cell with the best test accuracy.",
+            ),
+            Picture(
+                "rate_accuracy",
+                lambda width: grid_map(
+                    results, scoring="test accuracy", winner=winner, width=width
+                ),
+                "Test accuracy of each cell",
+            ),
+            Table("rates", cells, "Every cell, best first."),
+        ],
+    )
+
+
+def _thesis(cells: pd.DataFrame) -> str:
+    """What the grid says to the report's argument, in numbers."""
+    learned = cells[cells["train accuracy"] > 0.5]
+    if learned.empty:
+        return "No cell learned half of its training songs, so the gaps say nothing."
+    middle = cells["learning_rate"].median()
+    parts = []
+    for words, chosen in (
+        ("rates below the middle one", learned["learning_rate"] < middle),
+        ("rates above it", learned["learning_rate"] >= middle),
+        ("without dropout", learned["dropout"] == learned["dropout"].min()),
+        ("with dropout", learned["dropout"] > learned["dropout"].min()),
+        ("one layer", learned["units"].map(len) == 1),
+        ("two layers", learned["units"].map(len) == 2),
+    ):
+        if chosen.any():
+            rows = learned[chosen]
+            parts.append(
+                f"{words} {rows['gap'].mean():.3f} (test accuracy {rows['test accuracy'].mean():.3f})"
+            )
+    return (
+        "The report argues that a smaller learning rate with more epochs, dropout and one layer less"
+        " close the gap. Mean gaps of the cells that learned more than half of their training songs: "
+        + "; ".join(parts)
+        + "."
+    )
+
+
+def _notes(config: Config, songs: SequenceData) -> list[str]:
+    notes = [
+        "MFCC by librosa, 32 coefficients, 256 frames, standardised by the training rows of each"
+        " fit; Adam, learning rate 0.001, batch 32.",
+        f"Units of the phases: {config.units}; epochs: {config.phase_epochs[0]} and"
+        f" {config.phase_epochs[1]} (the report: 10 and 50).",
+        f"The grid's LSTM layers have {config.grid_units} units and read every frame"
+        + ("." if config.every == 1 else f" in {config.every}."),
+        "The report gives no layers of its Conv1D and Conv2D; ours are in the experiment's code.",
+    ]
+    if len(songs) != 1012:
+        notes.append(f"The report has 1,012 recordings, this run {len(songs):,}.")
+    return notes
