@@ -32,9 +32,13 @@ def convolve(x: Array, kernel: Array, strides: Sequence[int], padding: Any, **_:
 
     Returns:
       ``[B, *size, channels]``. It has no forward-mode derivative (`jax.jvp`).
+
+    Raises:
+      ValueError: another stride.
     """
     window = kernel.shape[:-2]
-    assert all(stride == 1 for stride in strides)
+    if any(stride != 1 for stride in strides):
+        raise ValueError(f"strides must be 1, got {tuple(strides)}.")
     pads = lax.padtype_to_pads(x.shape[1:-1], window, (1,) * len(window), padding)
     return _convolve(x, kernel, tuple((int(low), int(high)) for low, high in pads))
 

@@ -76,3 +76,8 @@ def test_max_pool_is_flax_s(pool: tuple[int, ...]) -> None:
 def test_equal_values_share_the_gradient() -> None:
     gradient = jax.grad(lambda x: max_pool(x, (2,)).sum())(jnp.ones((1, 4, 1)))
     np.testing.assert_array_equal(gradient[0, :, 0], [0.5] * 4)
+
+
+def test_strides_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"strides must be 1, got \(2, 2\)\."):
+        convolve(jnp.ones((1, 4, 4, 1)), jnp.ones((2, 2, 1, 1)), (2, 2), "VALID")
