@@ -10,7 +10,7 @@ The report states neither window, stride, units, learning rate nor L2 weight. Th
 those of the most used public recipe for this file: windows of 200 samples (10 s) every 20, 64 units,
 Adam 0.0025, and 0.0015 on half the sum of squares, which is 0.00075 of Keras's L2. The cpu preset
 reads 5 samples (0.25 s) a step, has a stride of 40, a twentieth of the epochs, and learns faster with
-less L2, as it has less time.
+less L2, as it has less time. In both a window is of one activity alone; the recipe's may hold two.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from jaxlstm.replication import (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(Replication):
-    """Settings of the activity study."""
+    """Stacked LSTMs on windows of a phone's accelerometer: layers, epochs, batch size, two splits."""
 
     window: int = 200
     """Samples of a window; 20 are a second."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -48,10 +49,26 @@ def keep(run: Path, folder: Path) -> None:
     for path in [run / "comparison.csv", run / "results.csv", *(run / "tables").glob("*.csv")]:
         shutil.copy(path, folder / path.relative_to(run))
     config = json.loads((run / "config.json").read_text(encoding="utf-8"))
-    config["command"] = re.sub(r"(--data[ =])\S*/", r"\1", config["command"])
+    if config["config"]["preset"] == "smoke":
+        raise ValueError(f"{run} holds a run on made-up data, which is not worth keeping.")
+    config["command"] = placeless(config["command"])
     config["config"]["data"] = Path(config["config"]["data"] or "").name
     text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
     (folder / "config.json").write_text(text, encoding="utf-8")
+
+
+def placeless(command: str) -> str:
+    """A command without the folders of this machine: the data by name, no place for the results."""
+    words: list[str] = []
+    given = iter(shlex.split(command))
+    for word in given:
+        option, equals, value = word.partition("=")
+        if option in ("--data", "--results"):
+            value = value if equals else next(given, "")
+            words += ["--data", Path(value).name] if option == "--data" else []
+        else:
+            words.append(word)
+    return shlex.join(words)
 
 
 def filled(readme: str) -> str:
@@ -83,7 +100,10 @@ def run_text(study: str) -> str:
         {
             "part": list(seconds),
             "fits": [int((results["part"] == part).sum()) for part in seconds],
-            "time": [human_seconds(spent) for spent in seconds.values()],
+            "time": [
+                "more than " * (not config["seconds_are_whole"][part]) + human_seconds(spent)
+                for part, spent in seconds.items()
+            ],
         }
     )
     return (

@@ -38,3 +38,13 @@ def find_duplicates(splits: Mapping[str, SequenceData]) -> pd.DataFrame:
     table = table[twins].reset_index(drop=True)
     table.insert(0, "set", numbers + 1)
     return table.sort_values("set", kind="stable", ignore_index=True)
+
+
+def unseen_rows(train: SequenceData, test: SequenceData) -> np.ndarray:
+    """Which rows of ``test`` no row of ``train`` equals, byte for byte: True or False, ``[N]``."""
+    twins = find_duplicates({"train": train, "test": test})
+    known = twins.loc[twins["split"] == "train", "set"]
+    copies = twins[(twins["split"] == "test") & twins["set"].isin(known)]
+    unseen = np.ones(len(test), bool)
+    unseen[copies["row"].to_numpy(int)] = False
+    return unseen

@@ -66,7 +66,7 @@ def load_faces(
             f"{found}. FER2013 needs an account: download it from"
             " https://www.kaggle.com/datasets/msambare/fer2013 (folders of images) or"
             " https://www.kaggle.com/c/challenges-in-representation-learning-facial-expression-"
-            "recognition-challenge (fer2013.csv) and give the folder, archive or csv file as path=."
+            "recognition-challenge (fer2013.csv) and give the path of the folder, archive or csv file."
         )
     path = Path(path)
     table = path / "fer2013.csv"

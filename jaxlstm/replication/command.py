@@ -20,11 +20,12 @@ from rich.console import Console
 
 from jaxlstm.cli import FLAGS, settings, user_errors
 from jaxlstm.data import SequenceData
-from jaxlstm.grid.describe import human_seconds
+from jaxlstm.grid.describe import human_bytes, human_seconds
 from jaxlstm.grid.fingerprint import digest
+from jaxlstm.grid.plan import LAYOUT_NAMES
 from jaxlstm.replication.findings import Findings
 from jaxlstm.replication.parts import Part, Trained
-from jaxlstm.report import save_study
+from jaxlstm.report import Section, Table, save_study
 from jaxlstm.report.files import csv_text, write_atomic
 from jaxlstm.study import check_writable, device, versions
 
@@ -37,9 +38,9 @@ class Replication:
     """smoke: made-up data, under a minute; cpu: real data, reduced to minutes on two cores; paper: the
     report's own sizes, for an accelerator. It sets the defaults of all other options."""
     data: Path | None = None
-    """The raw data, a file or a folder; by default what can be downloaded is."""
+    """The raw data, a file or a folder; without it they are downloaded, where that can be done."""
     seeds: int = 3
-    """Seeds of each final model."""
+    """Seeds of each final model, 1 or more."""
     seed: int = 0
     """Seed of splits, initial weights, shuffling, dropout and augmentation."""
     results: Path = Path("results")
@@ -86,11 +87,17 @@ def run_replication(
             _print_plan(every, console)
             return
         start = time.perf_counter()
-        saves = folder / "checkpoints" / f"{config.preset}-{digest(settings(config))[:8]}"
-        trained = {
-            part.name: _train(part, saves, f"{number}/{len(every)}", console)
-            for number, part in enumerate(every, 1)
-        }
+        # The data are known by their content, not by their place.
+        chosen = {name: value for name, value in settings(config).items() if name != "data"}
+        saves = folder / "checkpoints" / f"{config.preset}-{digest(chosen)[:8]}"
+        try:
+            trained = {
+                part.name: _train(part, saves, f"{number}/{len(every)}", console)
+                for number, part in enumerate(every, 1)
+            }
+        except KeyboardInterrupt:
+            console.print("Interrupted. The same command goes on from here.")
+            raise SystemExit(130) from None
         console.print("Writing the report ...")
         findings = find(config, data, trained)
         page = _save(findings, config, data, trained, folder, title)
@@ -166,14 +173,14 @@ def _train(part: Part, saves: Path, place: str, console: Console) -> Trained:
     if search.interrupted_:
         note("interrupted", spent)
         finished = int((search.results_["status"] != "interrupted").sum())
-        console.print(
-            f"{finished} of {len(search.results_)} fits are finished. The same command goes on from"
-            " here."
-        )
+        console.print(f"   {finished} of {len(search.results_)} fits are finished")
         raise KeyboardInterrupt
     seconds = float(before["seconds"]) if done else note("finished", spent)
     trained = Trained(part, search, seconds, whole)
-    console.print(f"   {len(search.results_)} fits in {trained.time}")
+    failed = int((search.results_["status"] == "failed").sum())
+    console.print(
+        f"   {len(search.results_)} fits in {trained.time}" + f", {failed} diverged" * bool(failed)
+    )
     return trained
 
 
@@ -202,6 +209,8 @@ def _save(
         "device": device(),
         "data": {split: _described(part) for split, part in data.items()},
         "seconds": seconds,
+        # False: a sitting was killed, and its seconds are not counted.
+        "seconds_are_whole": {name: one.is_whole for name, one in trained.items()},
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     return save_study(
@@ -210,9 +219,32 @@ def _save(
         headline=findings.headline,
         tiles=findings.tiles,
         comparison=findings.comparison.table,
-        sections=findings.sections,
+        sections=[*findings.sections, _plan_section(trained)],
         notes=findings.notes,
     )
+
+
+def _plan_section(trained: Mapping[str, Trained]) -> Section:
+    rows = []
+    for one in trained.values():
+        plan = one.search.plan_
+        rows.append(
+            {
+                "part": one.part.title,
+                "fits": plan.fits,
+                "lanes": plan.lanes,
+                "programs": plan.programs,
+                "how lanes run": LAYOUT_NAMES[plan.layout],
+                "workers": plan.workers,
+                "memory": human_bytes(plan.bytes) if plan.bytes else "not measured",
+                "time": one.time,
+            }
+        )
+    words = (
+        "A lane is a training run; fits that differ in epochs alone share one. Each program is compiled"
+        " once and trains all lanes of its network's shape."
+    )
+    return Section("The plan", [words], [Table("plan", pd.DataFrame(rows))])
 
 
 def _described(data: SequenceData) -> dict[str, Any]:

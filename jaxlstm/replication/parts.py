@@ -86,8 +86,9 @@ class Score(NamedTuple):
 
     @classmethod
     def of(cls, values: Any) -> Score:
-        """Of numbers, one a fit."""
+        """Of numbers, one a fit; those of fits that diverged, NaN, are left out."""
         values = np.asarray(list(values), float)
+        values = values[np.isfinite(values)] if np.isfinite(values).any() else values
         return cls(float(values.mean()), float(values.std()), len(values))
 
 
@@ -137,8 +138,16 @@ class Trained:
         return Score.of(self.fits(cell, fold)[column])
 
     def models(self, cell: str | int, fold: int = 0) -> list[Any]:
-        """The trained models of a cell on a split, one a seed."""
-        return [self.search.estimators_[trial] for trial in self.fits(cell, fold).index]
+        """The trained models of a cell on a split, one a seed; a fit that diverged has none.
+
+        Raises:
+          ValueError: all have diverged.
+        """
+        models = [self.search.estimators_[trial] for trial in self.fits(cell, fold).index]
+        models = [model for model in models if model is not None]
+        if not models:
+            raise ValueError(f"every fit of {self.part.title}: {cell!r} has diverged.")
+        return models
 
     def rows(self, fold: int = 0) -> Split:
         """Row numbers of train and test."""
