@@ -167,17 +167,33 @@ def test_models_are_those_of_the_table(run: Path) -> None:
     assert right == pytest.approx(mean)
 
 
-def test_same_command_reads_what_is_there(run: Path, monkeypatch: Any) -> None:
+def test_same_command_reads_what_is_there(run: Path, monkeypatch: Any, capsys: Any) -> None:
     before, seconds = tables(run), json.loads((run / "config.json").read_text())["seconds"]
 
     def fail(*_: Any, **__: Any) -> None:
         raise AssertionError("something was trained")
 
     monkeypatch.setattr(running.ChunkRun, "_train", fail)
+    monkeypatch.setattr(GridSearch, "fit", fail)
     command(monkeypatch, "--results", run.parent, "--seeds", 2)
     for one, other in zip(before, tables(run), strict=True):
         pd.testing.assert_frame_equal(one, other)
     assert json.loads((run / "config.json").read_text())["seconds"] == seconds
+    capsys.readouterr()
+    monkeypatch.setattr("jaxlstm.replication.command.code_version", lambda: "jaxlstm 99")
+    command(monkeypatch, "--results", run.parent, "--seeds", 2)
+    assert "as trained by jaxlstm" in " ".join(capsys.readouterr().out.split())
+
+
+def test_other_data_are_not_taken_for_these(run: Path, monkeypatch: Any, capsys: Any) -> None:
+    def other(config: Config) -> Mapping[str, SequenceData]:
+        rows = load(config)["rows"]
+        return {"rows": dataclasses.replace(rows, x=rows.x + 1)}
+
+    monkeypatch.setattr(sys, "argv", ["small", "--results", str(run.parent), "--seeds", "2"])
+    with pytest.raises(SystemExit):
+        run_replication(PRESETS, other, parts, find, name="small", title="A small study")
+    assert "holds another search: the data differ" in capsys.readouterr().err
 
 
 def test_interrupted_study_goes_on(

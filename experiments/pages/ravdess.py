@@ -366,7 +366,8 @@ def _notes(config: Config, songs: SequenceData) -> list[str]:
         f" {config.phase_epochs[1]} (the report: 10 and 50).",
         f"The grid's LSTM layers have {config.grid_units} units and read every frame"
         + ("." if config.every == 1 else f" in {config.every}."),
-        "Training accuracy and loss are those of the training steps, with dropout on, as in Keras's logs.",
+        "Training accuracy and loss are those of the training steps, with dropout on, as Keras logs"
+        " them.",
         "The report gives no layers of its Conv1D and Conv2D; ours are in the experiment's code.",
     ]
     if len(songs) != 1012:

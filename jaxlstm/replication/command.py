@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import datetime
+import io
 import json
 import shlex
 import sys
@@ -14,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import joblib
 import pandas as pd
 import tyro
 from rich.console import Console
@@ -21,7 +23,7 @@ from rich.console import Console
 from jaxlstm.cli import FLAGS, settings, user_errors
 from jaxlstm.data import SequenceData
 from jaxlstm.grid.describe import human_bytes, human_seconds
-from jaxlstm.grid.fingerprint import digest
+from jaxlstm.grid.fingerprint import code_version, digest
 from jaxlstm.grid.plan import LAYOUT_NAMES
 from jaxlstm.replication.findings import Findings
 from jaxlstm.replication.parts import Part, Trained
@@ -65,7 +67,7 @@ def run_replication(
 
     It leaves ``results/<name>/``: ``report.html``, ``figures/``, ``tables/``, ``comparison.csv``,
     ``results.csv`` (every fit), ``curves.csv`` (every epoch), ``config.json`` and ``checkpoints/``,
-    from which the same command goes on after a kill.
+    from which the same command goes on after a kill; once all is finished it draws the page again.
 
     Args:
       presets: a configuration for each word of ``--preset``, "cpu" among them.
@@ -140,7 +142,40 @@ def _print_plan(every: Sequence[Part], console: Console) -> None:
 
 
 def _train(part: Part, saves: Path, place: str, console: Console) -> Trained:
-    """Fits a part, or goes on with it, or reads it."""
+    """Reads a part, if it was finished before, or fits it, or goes on with it."""
+    console.print(f"{place} {part.title}", style="bold", soft_wrap=True, highlight=False)
+    kept = saves / f"{part.name}.joblib"
+    key = digest(part.data.sha256, part.search.get_params(deep=False))
+    trained = _read(part, kept, key)
+    if trained is None:
+        trained = _fit(part, saves, console)
+        content = io.BytesIO()
+        found = {field: getattr(trained, field) for field in _KEPT}
+        joblib.dump({"key": key, **found}, content)
+        write_atomic(kept, content.getvalue())
+    elif trained.code != code_version():
+        console.print(f"   as trained by {trained.code}; remove {kept.parent} to train it again")
+    failed = int((trained.results["status"] == "failed").sum())
+    diverged = f", {failed} diverged" if failed else ""
+    console.print(f"   {len(trained.results)} fits in {trained.time}{diverged}")
+    return trained
+
+
+_KEPT = ("search", "seconds", "is_whole", "code")
+
+
+def _read(part: Part, kept: Path, key: str) -> Trained | None:
+    """The part as it was finished; None where it was not, or from other data or settings."""
+    if not kept.exists():
+        return None
+    found = joblib.load(kept)
+    return (
+        Trained(part, **{field: found[field] for field in _KEPT}) if found["key"] == key else None
+    )
+
+
+def _fit(part: Part, saves: Path, console: Console) -> Trained:
+    """Fits a part, from where a sitting before left it."""
     clock = saves / f"{part.name}.json"
     clock.parent.mkdir(parents=True, exist_ok=True)
     before: dict[str, Any] = {"seconds": 0.0, "state": "new", "whole": True}
@@ -151,7 +186,6 @@ def _train(part: Part, saves: Path, place: str, console: Console) -> Trained:
     done = before["state"] == "finished"
     search = part.search
     search.set_params(checkpoint_dir=saves / part.name, verbose=0 if done else 1)
-    console.print(f"{place} {part.title}", style="bold", soft_wrap=True, highlight=False)
 
     def note(state: str, seconds: float) -> float:
         seconds += float(before["seconds"])
@@ -176,12 +210,7 @@ def _train(part: Part, saves: Path, place: str, console: Console) -> Trained:
         console.print(f"   {finished} of {len(search.results_)} fits are finished")
         raise KeyboardInterrupt
     seconds = float(before["seconds"]) if done else note("finished", spent)
-    trained = Trained(part, search, seconds, whole)
-    failed = int((search.results_["status"] == "failed").sum())
-    console.print(
-        f"   {len(search.results_)} fits in {trained.time}" + f", {failed} diverged" * bool(failed)
-    )
-    return trained
+    return Trained(part, search, seconds, whole, code_version())
 
 
 def _save(
@@ -211,6 +240,7 @@ def _save(
         "seconds": seconds,
         # False: a sitting was killed, and its seconds are not counted.
         "seconds_are_whole": {name: one.is_whole for name, one in trained.items()},
+        "code": {name: one.code for name, one in trained.items()},
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     return save_study(

@@ -101,12 +101,14 @@ class Trained:
       search: fitted.
       seconds: wall clock of its training, compilation included, all sittings together.
       is_whole: False where a sitting was killed, whose seconds nobody has counted.
+      code: versions of the code that trained it.
     """
 
     part: Part
     search: Any
     seconds: float
     is_whole: bool
+    code: str
 
     @property
     def results(self) -> pd.DataFrame:

@@ -22,7 +22,8 @@ STUDIES: dict[str, dict[str, Any]] = {
     "faces": {
         "paper": 5 + 2 + 6 + 21 + 18,
         "figures": {
-            "classes", "samples", "grid", "curves_bilstm", "curves_cnn", "confusion", "wrong", "saliency",
+            "classes", "samples", "grid", "curves_bilstm", "curves_cnn", "confusion", "wrong",
+            "saliency",
         },
         "tables": {"classes", "networks", "grid", "class_rates", "prediction_times", "plan"},
         "parts": {"grid": 4 * 3, "bilstm": 4 * 2, "cnn": 2 * 2},
