@@ -235,7 +235,7 @@ def _confusions(tables: Trained, cell: str) -> Section:
     for fold, split in enumerate(SPLITS):
         test = tables.test(fold)
         predicted = tables.models(cell, fold)[0].predict(test.x)
-        words = f"{split.capitalize()}, first seed of the setting {WORDS.get(cell, cell)}."
+        words = f"{split.capitalize()}, {cell}, first seed."
         content += [
             confusion_picture(
                 f"confusion_{FILES[fold]}", test, predicted, f"Confusion matrix, {split}", words
