@@ -38,6 +38,7 @@ MOST_MAPPED = 0.5
 _programs: OrderedDict[Any, Any] = OrderedDict()  # the one used last comes last
 _locks: dict[Any, threading.Lock] = {}
 _lock = threading.Lock()
+_tracing = threading.Lock()  # JAX's rules of custom gradients are not safe to trace in two threads
 
 #: How many programs of each kind ("train", "init", "predict") this process has compiled.
 compilations: Counter[str] = Counter()
@@ -73,7 +74,9 @@ def _compiled(
             start = time.perf_counter()
             # Random streams must not depend on the sizes that they are drawn for.
             with jax.threefry_partitionable(True):
-                program = jax.jit(function, **jit).lower(*args).compile(options)
+                with _tracing:
+                    lowered = jax.jit(function, **jit).lower(*args)
+                program = lowered.compile(options)
             with _lock:
                 compilations[kind] += 1
                 _compile_seconds.append(time.perf_counter() - start)

@@ -24,7 +24,7 @@ from jaxlstm.nn.networks import (
     checked_widths,
     dense_head,
     dense_head_blocks,
-    last_state,
+    lstm_output,
 )
 from jaxlstm.nn.padding import Widths
 
@@ -325,6 +325,6 @@ class CNNLSTM(nn.Module):
         x = self._convolutions()(x.reshape(_image_shape(x.shape)))
         x = Dropout(self.dropout)(x, train=train)  # by channel, as `padding` wants it
         x = x.reshape(*x.shape[:2], -1)
-        h = last_state(self._stack(), x, train=train)
+        h = lstm_output(self._stack(), x, train=train)
         names = self.dense_activation, self.dense_dropout
         return dense_head(h, self.classes, dense, *names, train=train)

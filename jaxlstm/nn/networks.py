@@ -75,14 +75,23 @@ def dense_layer(features: int, name: str) -> nn.Dense:
     return nn.Dense(features, kernel_init=nn.initializers.glorot_uniform(), name=name)
 
 
-def last_state(
-    stack: StackedLSTM, x: Array, *, lengths: Array | None = None, train: bool = False
+def lstm_output(
+    stack: StackedLSTM,
+    x: Array,
+    *,
+    lengths: Array | None = None,
+    train: bool = False,
+    flatten: bool = False,
 ) -> Array:
-    """The last state ``[B, H]`` of a stack; one without places between layers drops out there."""
-    _, h = stack(x, lengths=lengths, train=train)
+    """The last state ``[B, H]`` of a stack, or its flattened outputs ``[B, T H]``.
+
+    A stack without places between layers drops out there.
+    """
+    hs, h = stack(x, lengths=lengths, train=train)
+    out = hs if flatten else h
     if len(stack.units) == 1:
-        h = Dropout(stack.dropout, blocks=len(stack.output_blocks()))(h, train=train)
-    return h
+        out = Dropout(stack.dropout, blocks=len(stack.output_blocks()))(out, train=train)
+    return out.reshape(len(out), -1)
 
 
 def dense_head(
@@ -122,6 +131,9 @@ class LSTMClassifierNetwork(nn.Module):
       merge: how the directions are merged, see `Bidirectional`.
       activation: of the dense layers.
       recurrent_dropout: of every LSTM layer, see `LSTM`; may be traced.
+      flatten: whether the outputs of all steps go on, flattened, instead of the last state, as in
+        Keras after ``return_sequences=True`` and ``Flatten``; ``dropout`` then acts on them where
+        it acted on the last state.
     """
 
     classes: int
@@ -133,6 +145,7 @@ class LSTMClassifierNetwork(nn.Module):
     merge: str = "concat"
     activation: str = "relu"
     recurrent_dropout: Any = 0.0
+    flatten: bool = False
 
     @property
     def traced_fields(self) -> tuple[str, ...]:
@@ -157,9 +170,10 @@ class LSTMClassifierNetwork(nn.Module):
     def parameter_blocks(self, x_shape: tuple[int, ...]) -> dict[str, Any]:
         """See `padding`; x is ``[B, T, F]``."""
         stack = self._stack()
+        steps = x_shape[-2] if self.flatten else 1
         return {
             "StackedLSTM_0": stack.parameter_blocks((x_shape[-1],)),
-            **dense_head_blocks(stack.output_blocks(), self.classes, self.dense),
+            **dense_head_blocks(stack.output_blocks() * steps, self.classes, self.dense),
         }
 
     @nn.nowrap
@@ -175,7 +189,7 @@ class LSTMClassifierNetwork(nn.Module):
     @nn.compact
     def __call__(self, x: Array, *, lengths: Array | None = None, train: bool = False) -> Array:
         """Maps sequences ``[B, T, F]`` to logits ``[B, C]``."""
-        h = last_state(self._stack(), x, lengths=lengths, train=train)
+        h = lstm_output(self._stack(), x, lengths=lengths, train=train, flatten=self.flatten)
         return dense_head(
             h, self.classes, self.dense, self.activation, self.dense_dropout, train=train
         )

@@ -49,8 +49,8 @@ def test_kept_files_are_whole_and_of_no_place(study: str) -> None:
     [
         ("har_wisdm", "tables", "Best: best setting, accuracy, random windows", {"cell": 8, "fold": 0}),
         ("har_wisdm", "tables", "Best: best setting, accuracy, other people", {"cell": 8, "fold": 1}),
-        ("ravdess", "phases", "phase 2, test accuracy, random split", {"cell": 1, "fold": 0}),
-        ("ravdess", "phases", "phase 1, test accuracy, other singers", {"cell": 0, "fold": 1}),
+        ("ravdess", "flattened", "phase 2, test accuracy, random split", {"cell": 0, "fold": 0}),
+        ("ravdess", "last_state", "phase 1, test accuracy, other singers", {"cell": 0, "fold": 1}),
         ("faces", "cnn", "CNN: test accuracy", {"cell": 0}),
         ("emnist", "lstm", "LSTM, the report's setting: accuracy", {"cell": 0}),
         ("emnist", "cnn_lstm", "CNN+LSTM, trained as we would: accuracy", {"cell": 0}),

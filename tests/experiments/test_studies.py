@@ -41,14 +41,15 @@ STUDIES: dict[str, dict[str, Any]] = {
         },
     },
     "ravdess": {
-        "paper": 4 + 2 + 2 + 6 + 2,
+        "paper": 6 + 4 + 2 + 6 + 2,
         "figures": {
-            "architectures", "curves_phases_random", "curves_phases_singers", "curves_baselines_random",
+            "architectures", "curves_last_state_random", "curves_last_state_singers",
+            "curves_flattened_random", "curves_flattened_singers", "curves_baselines_random",
             "curves_baselines_singers", "splits", "confusion_random", "confusion_singers",
             "rate_gap_random", "rate_gap_singers", "rate_accuracy_random", "rate_accuracy_singers",
         },
         "tables": {"recordings", "splits", "class_accuracy", "rates_random", "rates_singers", "plan"},
-        "parts": {"phases": 2 * 2 * 2, "baselines": 2 * 2 * 2, "rates": 2 * 2 * 2 * 2 * 2},
+        "parts": {"last_state": 8, "flattened": 4, "baselines": 8, "rates": 2 * 2 * 2 * 2 * 2},
     },
 }  # fmt: skip
 
@@ -105,7 +106,7 @@ def test_paper_sizes_are_the_reports() -> None:
     assert emnist.cnn_grid_epochs == (10, 20)
     assert len(emnist.mlp_first) * len(emnist.mlp_second) * 3 * 2 * 3 == 108
     assert ravdess.phase_epochs == (10, 50)
-    assert (ravdess.units, ravdess.grid_units, ravdess.every) == (256, 256, 1)
+    assert (ravdess.units, ravdess.grid_units, ravdess.flat_epochs) == (256, 256, 50)
     assert ravdess.rates >= 8
     assert len(ravdess.schedules) == 5
 

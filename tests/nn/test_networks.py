@@ -62,6 +62,7 @@ LSTM_NETWORKS = {
         {"units": (6, 4), "dense": (5, 7), "activation": "tanh"},
         np.array([6, 3, 1, 4]),
     ),
+    "flattened": ({"units": (4, 3), "dense": (5,), "flatten": True}, None),
     "both directions": ({"units": (4, 3), "bidirectional": True, "dense": (5,)}, None),
     "both directions of one layer, mean": (
         {"units": (3,), "bidirectional": True, "merge": "mean"},
@@ -81,8 +82,10 @@ def test_lstm_network_equals_keras(fields: dict[str, Any], lengths: Any) -> None
     merge = {"concat": "concat", "mean": "ave"}[net.merge]
     for index, units in enumerate(net.units):
         weights = params["StackedLSTM_0"][f"lstm_{index}"]
-        outputs = index < len(net.units) - 1
+        outputs = index < len(net.units) - 1 or net.flatten
         h = keras_lstm(units, weights, h.shape, merge, outputs)(h, mask=mask)
+    if net.flatten:
+        h = keras.layers.Flatten()(h)
     for index, units in enumerate(net.dense):
         dense = keras.layers.Dense(units, activation=net.activation)
         h = loaded(dense, h.shape, params[f"dense_{index}"])(h)
@@ -277,6 +280,15 @@ class TestDropout:
         assert h.shape == (4, 9)
         assert 0 < (h == 0).sum() < h.size
         assert_allclose(logits, self.dense(params["logits"], h), atol=1e-5)
+
+    def test_of_one_flattened_layer_is_on_all_its_outputs(self) -> None:
+        net = LSTMClassifierNetwork(3, units=(9,), dropout=0.5, flatten=True)
+        params, dropped, logits = self.run(net, normal(4, 5, 2))
+        ((path, h),) = dropped.items()
+        assert "StackedLSTM" not in path
+        assert h.shape == (4, 5, 9)
+        assert 0 < (h == 0).sum() < h.size
+        assert_allclose(logits, self.dense(params["logits"], h.reshape(4, -1)), atol=1e-5)
 
     @pytest.mark.parametrize(("between", "after"), [(0.5, 0.0), (0.0, 0.3)])
     def test_of_several_lstm_layers_is_between_them_and_after_dense_ones(

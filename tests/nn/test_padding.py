@@ -59,6 +59,11 @@ CASES: dict[str, tuple[nn.Module, tuple[int, ...], tuple[int, ...]]] = {
         (5, 4, 7, 6),
         SEQUENCES,
     ),
+    "flattened": (
+        lstm(3, 2, dense=(4,), bidirectional=True, flatten=True),
+        (4, 5, 6),
+        SEQUENCES,
+    ),
     "concat, relu": (lstm(3, 2, bidirectional=True, dense=(4, 3)), (4, 5, 6, 3), SEQUENCES),
     "sum, elu": (
         lstm(3, 2, bidirectional=True, merge="sum", dense=(4,), activation="elu"),
