@@ -186,6 +186,9 @@ def _comparison(
             None,
             Score(row["without copies"], row["without copies, std"], count),
         )
+    if not config.first_widths:
+        note = "row 64, column 64; not run in this preset"
+        comparison.add(f"{BILSTM}, before the search: test accuracy", FIRST_ACCURACY, None, note)
     curves = trained["bilstm"].curves
     curves = curves[curves["cell"] == trained["bilstm"].cell("Adam")]
     for epoch, paper in VALIDATION.items():

@@ -165,6 +165,7 @@ def _epochs(config: Config, name: str) -> str:
 
 def _architecture_section(config: Config, songs: SequenceData) -> Section:
     frames, features = songs.x.shape[1:]
+    read = -(-frames // config.every)
     units, classes = config.units, len(songs.classes)
 
     def lstm(inputs: int) -> int:
@@ -193,9 +194,9 @@ def _architecture_section(config: Config, songs: SequenceData) -> Section:
             *head(units),
         ],
         "phase 2": [
-            ("MFCC", f"{frames} × {features}", 0),
-            ("LSTM, flattened", f"{frames} × {units}", lstm(features)),
-            *head(frames * units),
+            ("MFCC", f"{read} × {features}", 0),
+            ("LSTM, flattened", f"{read} × {units}", lstm(features)),
+            *head(read * units),
         ],
     }
     return Section(
@@ -383,6 +384,11 @@ def _notes(config: Config, songs: SequenceData) -> list[str]:
     notes = [
         "MFCC by librosa, 32 coefficients, 256 frames, standardised by the training rows of each"
         " fit; Adam, learning rate 0.001, batch 32.",
+        *(
+            [f"Phase 2 and the Conv networks read every frame in {config.every} only."]
+            if config.every > 1
+            else []
+        ),
         f"The grid's networks are phase 2's with its last state, with LSTM layers of"
         f" {config.grid_units} units and no dropout after the dense layer.",
         "Training accuracy and loss are those of the training steps, with dropout on, as Keras logs"
