@@ -3,8 +3,8 @@
     python -m experiments.readme [--results FOLDER]
 
 Of every study with a run in FOLDER (results) it copies comparison.csv, results.csv, config.json and the
-tables into experiments/results/<study>/, and then writes the tables of README.md between its markers,
-``<!-- name -->`` and ``<!-- end -->``, from what is kept there.
+tables into experiments/results/<study>/, and then writes the tables of README.md and of the project's
+README.md between their markers, ``<!-- name -->`` and ``<!-- end -->``, from what is kept there.
 """
 
 from __future__ import annotations
@@ -26,7 +26,33 @@ from jaxlstm.report.study_tables import comparison_rows
 HERE = Path(__file__).parent
 KEPT = HERE / "results"
 README = HERE / "README.md"
+FRONT = HERE.parent / "README.md"
 STUDIES = ("har_wisdm", "faces", "emnist", "ravdess")
+#: Rows of the comparisons that the project's own README shows, by study.
+MAIN = {
+    "har_wisdm": (
+        "Best: best setting, accuracy, random windows",
+        "Best: best setting, accuracy, other people",
+    ),
+    "faces": (
+        "row/column BiLSTM, ours: test accuracy",
+        "CNN: test accuracy",
+        "CNN+LSTM: test accuracy",
+    ),
+    "emnist": (
+        "LSTM, the report's setting: accuracy",
+        "LSTM, trained as we would: accuracy",
+        "CNN, trained as we would: accuracy",
+        "MLP, trained as we would: accuracy",
+        "CNN+LSTM, trained as we would: accuracy",
+    ),
+    "ravdess": (
+        "phase 1, training accuracy, random split",
+        "phase 1, test accuracy, random split",
+        "phase 2, test accuracy, random split",
+        "phase 2, test accuracy, other singers",
+    ),
+}
 
 
 def main() -> None:
@@ -40,17 +66,18 @@ def main() -> None:
         if (folder / study / "report.html").exists():
             keep(folder / study, KEPT / study)
     README.write_text(filled(README.read_text(encoding="utf-8")), encoding="utf-8")
+    FRONT.write_text(front(FRONT.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def keep(run: Path, folder: Path) -> None:
     """Copies a run's small files, without the place of the data on this machine."""
+    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    if config["config"]["preset"] == "smoke":
+        raise ValueError(f"{run} holds a run on made-up data, which is not worth keeping.")
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "tables").mkdir(parents=True)
     for path in [run / "comparison.csv", run / "results.csv", *(run / "tables").glob("*.csv")]:
         shutil.copy(path, folder / path.relative_to(run))
-    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
-    if config["config"]["preset"] == "smoke":
-        raise ValueError(f"{run} holds a run on made-up data, which is not worth keeping.")
     config["command"] = placeless(config["command"])
     config["config"]["data"] = Path(config["config"]["data"] or "").name
     text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
@@ -72,17 +99,33 @@ def placeless(command: str) -> str:
 
 
 def filled(readme: str) -> str:
-    """The README with every table as the kept files have it."""
+    """The studies' README with every table as the kept files have it."""
     for study in STUDIES:
         if (KEPT / study).is_dir():
-            for name, text in (("run", run_text(study)), ("figures", figures_text(study))):
-                pattern = rf"(<!-- {study} {name} -->\n).*?(<!-- end -->)"
-                # Not as a template: a backslash in the text stays one.
-                parts = re.split(pattern, readme, flags=re.S)
-                if len(parts) != 4:
-                    raise ValueError(f"README.md has no place for {study} {name}.")
-                readme = f"{parts[0]}{parts[1]}{text}\n{parts[2]}{parts[3]}"
+            readme = _between(readme, f"{study} run", run_text(study))
+            readme = _between(readme, f"{study} figures", figures_text(study))
     return readme
+
+
+def front(readme: str) -> str:
+    """The project's README with the main figures as the kept files have them."""
+    rows = [
+        {"study": study, **{name: row[name] for name in ("figure", "the report", "ours")}}
+        for study, wanted in MAIN.items()
+        if (KEPT / study).is_dir()
+        for row in _figures(study)
+        if row["figure"] in wanted
+    ]
+    return _between(readme, "studies", markdown_table(pd.DataFrame(rows)))
+
+
+def _between(readme: str, name: str, text: str) -> str:
+    """A page with a text between the markers of this name."""
+    # Not as a template: a backslash in the text stays one.
+    parts = re.split(rf"(<!-- {name} -->\n).*?(<!-- end -->)", readme, flags=re.DOTALL)
+    if len(parts) != 4:
+        raise ValueError(f"there is no place for {name}.")
+    return f"{parts[0]}{parts[1]}{text}\n{parts[2]}{parts[3]}"
 
 
 def run_text(study: str) -> str:
@@ -114,9 +157,12 @@ def run_text(study: str) -> str:
 
 def figures_text(study: str) -> str:
     """The report's figures and ours, a row each."""
+    return markdown_table(pd.DataFrame(_figures(study)))
+
+
+def _figures(study: str) -> list[dict[str, str]]:
     table = pd.read_csv(KEPT / study / "comparison.csv").astype(object)
-    rows = [_row(row) for row in comparison_rows(table.map(_number))]
-    return markdown_table(pd.DataFrame(rows))
+    return [_row(row) for row in comparison_rows(table.map(_number))]
 
 
 def _number(value: Any) -> Any:

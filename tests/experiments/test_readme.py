@@ -26,6 +26,11 @@ def test_commands_lose_their_places(given: str, kept: str) -> None:
 
 def test_tables_are_the_kept_files() -> None:
     assert readme.filled(TEXT) == TEXT, "run python -m experiments.readme"
+    text = readme.FRONT.read_text(encoding="utf-8")
+    assert readme.front(text) == text, "run python -m experiments.readme"
+    for study, rows in readme.MAIN.items():
+        known = pd.read_csv(readme.KEPT / study / "comparison.csv")["what"]
+        assert set(rows) <= set(known)
 
 
 @pytest.mark.parametrize("study", readme.STUDIES)
