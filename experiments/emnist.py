@@ -52,6 +52,8 @@ class Config(Replication):
     """n of the LSTM grid; the network has n, n // 2 and a dense layer of n // 2 units."""
     lstm_grid_epochs: int = 1
     """Epochs of each fit of the LSTM grid."""
+    channels: tuple[int, ...] = (32, 64)
+    """Channels of the CNN's convolutions."""
     cnn_grid_epochs: tuple[int, ...] = (10, 20)
     """Epochs that the CNN grid varies."""
     mlp_first: tuple[int, ...] = (500, 784)
@@ -73,6 +75,7 @@ class Config(Replication):
 PRESETS = {
     "smoke": Config(
         widths=(4,),
+        channels=(2, 4),
         cnn_grid_epochs=(1, 2),
         mlp_first=(8,),
         mlp_second=(4,),
@@ -173,7 +176,7 @@ def _cnn_grid(config: Config, train: SequenceData) -> GridSearch:
         "optimizer": ["adam", "sgd", "rmsprop", "adadelta", "nadam", "ftrl"],
         "module__dropout": [0.3, 0.5],
     }
-    classifier = FlaxClassifier(CNN(len(train.classes)))
+    classifier = FlaxClassifier(CNN(len(train.classes), config.channels))
     return GridSearch(
         classifier,
         grid,
@@ -211,11 +214,11 @@ def _models(config: Config, classes: int) -> dict[str, tuple[Any, dict[str, dict
         "augment": AUGMENT,
         "learning_rate": 0.003,
     }
-    cnn = FlaxClassifier(CNN(classes, dropout=0.3), epochs=config.cnn_epochs)
+    cnn = FlaxClassifier(CNN(classes, config.channels, dropout=0.3), epochs=config.cnn_epochs)
     mlp = FlaxClassifier(
         MLP(classes, units=(784, 392), activation="tanh"), epochs=config.mlp_epochs
     )
-    cnn_lstm = CNNLSTM(classes, units=(n,), dropout=0.3)
+    cnn_lstm = CNNLSTM(classes, config.channels, units=(n,), dropout=0.3)
     return {
         "LSTM": (lstm, {"report": {"epochs": config.lstm_epochs}, "ours": ours}),
         "CNN": (

@@ -45,7 +45,7 @@ def wisdm(people: int = 6, seconds: int = 20) -> Path:
     return path
 
 
-def emnist(classes: int = 62, train: int = 6, test: int = 2) -> Path:
+def emnist(classes: int = 62, train: int = 4, test: int = 2) -> Path:
     """The idx files of EMNIST ByClass: each class is a bar of its own place and slope."""
     rng = np.random.default_rng(0)
     folder = _folder()

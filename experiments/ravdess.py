@@ -143,8 +143,8 @@ def parts(config: Config, data: Mapping[str, SequenceData]) -> list[Part]:
         Part.of_settings(
             "flattened",
             "Phase 2 with its flattened outputs, both splits",
-            FlaxClassifier(flat, epochs=config.flat_epochs, **common),
-            {"phase 2": {}},
+            FlaxClassifier(flat, **common),
+            {"phase 2": {"epochs": config.flat_epochs}},
             by_frame,
             **both,
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import importlib
 import json
 import sys
@@ -78,7 +79,7 @@ def test_smoke_leaves_every_table_and_figure(
     assert expected["tables"] <= {path.stem for path in (folder / "tables").glob("*.csv")}
     page = (folder / "report.html").read_text()
     config = json.loads((folder / "config.json").read_text())
-    assert config["title"] in page
+    assert config["title"] in html.unescape(page)
     assert config["config"]["preset"] == "smoke"
     assert "Report: " in capsys.readouterr().out
 
