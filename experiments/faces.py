@@ -53,7 +53,9 @@ class Config(Replication):
     """Epochs of the final networks."""
     batch_size: int = 300
     """Their batch size; the thesis has 96 batches an epoch."""
-    our_epochs: int = 40
+    short_epochs: int = 32
+    """Epochs of the BiLSTM with a cosine schedule in place of the callbacks."""
+    our_epochs: int = 64
     """Epochs of the BiLSTM as we would train it."""
     cnn_epochs: int = 32
     """Epochs of the CNN and of the CNN+LSTM."""
@@ -70,6 +72,7 @@ PRESETS = {
         widths=(4, 4),
         first_widths=(4, 6),
         epochs=1,
+        short_epochs=1,
         our_epochs=1,
         cnn_epochs=1,
         channels=(4, 4),
@@ -81,7 +84,8 @@ PRESETS = {
         grid_rows=3000,
         first_widths=(),
         epochs=10,
-        our_epochs=13,
+        short_epochs=13,
+        our_epochs=20,
         cnn_epochs=6,
         balanced=False,
     ),
@@ -125,6 +129,15 @@ def parts(config: Config, data: Mapping[str, SequenceData]) -> list[Part]:
         standardize=True,
         augment=(RandomFlip(), RandomShear(0.2), RandomZoom(0.2)),
     )
+    ours = {
+        "ours": {
+            "epochs": config.our_epochs,
+            "batch_size": 64,
+            "learning_rate": 0.003,
+            "schedule": "cosine",
+            "augment": (RandomFlip(),),
+        }
+    }
     convolutions = FlaxClassifier(
         epochs=config.cnn_epochs,
         batch_size=64,
@@ -137,6 +150,9 @@ def parts(config: Config, data: Mapping[str, SequenceData]) -> list[Part]:
         Part("grid", "Row x column widths x optimizer, 3 folds", _grid(config, some), some),
         Part.of_settings(
             "bilstm", f"The {BILSTM}", bilstm, _bilstm_cells(config), together, [split], **both
+        ),
+        Part.of_settings(
+            "ours", f"The {BILSTM} as we would train it", bilstm, ours, together, [split], **both
         ),
         Part.of_settings(
             "cnn",
@@ -181,8 +197,8 @@ def _bilstm_cells(config: Config) -> dict[str, dict[str, Any]]:
     cells = {
         "Adam": thesis,
         "SGD": thesis | {"optimizer": "sgd"},
-        "ours": {
-            "epochs": config.our_epochs,
+        "cosine": {
+            "epochs": config.short_epochs,
             "batch_size": 64,
             "learning_rate": 0.001,
             "schedule": "cosine",

@@ -21,13 +21,13 @@ STUDIES: dict[str, dict[str, Any]] = {
         "parts": {"tables": 9 * 2 * 2, "search": 2 * 2},
     },
     "faces": {
-        "paper": 5 + 2 + 6 + 21 + 18,
+        "paper": 6 + 2 + 6 + 21 + 18,
         "figures": {
-            "classes", "samples", "grid", "curves_bilstm", "curves_cnn", "confusion", "wrong",
-            "saliency",
+            "classes", "samples", "grid", "curves_bilstm", "curves_ours", "curves_cnn", "confusion",
+            "wrong", "saliency",
         },
         "tables": {"classes", "networks", "grid", "class_rates", "prediction_times", "plan"},
-        "parts": {"grid": 4 * 3, "bilstm": 4 * 2, "cnn": 2 * 2},
+        "parts": {"grid": 4 * 3, "bilstm": 4 * 2, "ours": 2, "cnn": 2 * 2},
     },
     "emnist": {
         "paper": 3 * 6 + 1 + 3,
