@@ -76,7 +76,7 @@ PRESETS = {
         grid_epochs=1,
         seeds=2,
     ),
-    "cpu": Config(flat_epochs=15, every=4, baseline_epochs=15, grid_units=64, grid_epochs=20),
+    "cpu": Config(flat_epochs=15, every=4, baseline_epochs=15, grid_units=48, grid_epochs=15),
     "paper": Config(),
 }
 
