@@ -44,6 +44,8 @@ class Config(Replication):
     """Units of the phases' LSTM layers."""
     phase_epochs: tuple[int, int] = (10, 50)
     """Epochs of phase 1 and of phase 2 with its last state."""
+    longer_epochs: int = 30
+    """Epochs of phase 1 until it has learned its training songs by heart."""
     flat_epochs: int = 50
     """Epochs of phase 2 with its flattened outputs."""
     every: int = 1
@@ -68,6 +70,7 @@ PRESETS = {
     "smoke": Config(
         units=8,
         phase_epochs=(1, 2),
+        longer_epochs=2,
         flat_epochs=1,
         baseline_epochs=1,
         rates=2,
@@ -76,7 +79,7 @@ PRESETS = {
         grid_epochs=1,
         seeds=2,
     ),
-    "cpu": Config(flat_epochs=15, every=4, baseline_epochs=15, grid_units=48, grid_epochs=15),
+    "cpu": Config(flat_epochs=15, every=4, baseline_epochs=15, grid_units=32, grid_epochs=12),
     "paper": Config(),
 }
 
@@ -137,6 +140,14 @@ def parts(config: Config, data: Mapping[str, SequenceData]) -> list[Part]:
             "Phase 1, and phase 2 with its last state, both splits",
             LSTMClassifier(**common),
             last_state,
+            by_coefficient,
+            **both,
+        ),
+        Part.of_settings(
+            "longer",
+            "Phase 1 for longer, both splits",
+            LSTMClassifier(**common),
+            {"phase 1, longer": last_state["phase 1"] | {"epochs": config.longer_epochs}},
             by_coefficient,
             **both,
         ),
