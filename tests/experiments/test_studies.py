@@ -44,11 +44,13 @@ STUDIES: dict[str, dict[str, Any]] = {
     "ravdess": {
         "paper": 8 + 4 + 2 + 6 + 2,
         "figures": {
-            "architectures", "curves_last_state_random", "curves_last_state_singers",
-            "curves_longer_random", "curves_longer_singers",
-            "curves_flattened_random", "curves_flattened_singers", "curves_baselines_random",
-            "curves_baselines_singers", "splits", "confusion_random", "confusion_singers",
+            "architectures", "splits", "confusion_random", "confusion_singers",
             "rate_gap_random", "rate_gap_singers", "rate_accuracy_random", "rate_accuracy_singers",
+            *(
+                f"curves_{part}_{split}"
+                for part in ("last_state", "longer", "flattened", "baselines")
+                for split in ("random", "singers")
+            ),
         },
         "tables": {"recordings", "splits", "class_accuracy", "rates_random", "rates_singers", "plan"},
         "parts": {"last_state": 8, "longer": 4, "flattened": 4, "baselines": 8, "rates": 2 * 2 * 2 * 2 * 2},
