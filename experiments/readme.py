@@ -47,8 +47,8 @@ MAIN = {
         "CNN+LSTM, trained as we would: accuracy",
     ),
     "ravdess": (
-        "phase 1, training accuracy, random split",
-        "phase 1, test accuracy, random split",
+        "phase 1, longer, training accuracy, random split",
+        "phase 1, longer, test accuracy, random split",
         "phase 2, test accuracy, random split",
         "phase 2, test accuracy, other singers",
     ),

@@ -53,7 +53,7 @@ STUDIES: dict[str, dict[str, Any]] = {
             ),
         },
         "tables": {"recordings", "splits", "class_accuracy", "rates_random", "rates_singers", "plan"},
-        "parts": {"last_state": 8, "longer": 4, "flattened": 4, "baselines": 8, "rates": 2 * 2 * 2 * 2 * 2},
+        "parts": {"last_state": 8, "longer": 4, "flattened": 4, "baselines": 8, "rates": 2**5},
     },
 }  # fmt: skip
 
