@@ -240,7 +240,7 @@ def _comparison(
         grid = trained[f"{_key(name)}_grid"].by_cell().sort_values("mean", ascending=False)
         best = grid.iloc[0]
         words = ", ".join(
-            f"{key.removeprefix('module__')} {value}"
+            f"{str(key).removeprefix('module__')} {value}"
             for key, value in best.items()
             if key not in ("mean", "std", "seconds a fit")
         )

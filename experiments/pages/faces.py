@@ -209,7 +209,8 @@ def _comparison(
         ):
             ours = Score(row[words], row[f"{words}, std"], len(predicted))
             comparison.add(f"{BILSTM}, ours: {words} of {row['class']}", paper, ours)
-    cells = grid.by_cell().set_index(["module__row_hidden", "module__col_hidden", "optimizer"])
+    names = ["module__row_hidden", "module__col_hidden", "optimizer"]
+    cells: Any = grid.by_cell().set_index(names)
     for (row_hidden, col_hidden), (paper, spread) in GRID.items():
         for optimizer in ("adam", "sgd"):
             key = row_hidden, col_hidden, optimizer

@@ -304,7 +304,7 @@ def _confusion_section(phases: Trained, classes: Mapping[int, Mapping[str, Score
 def _rate_cells(rates: Trained, fold: int) -> pd.DataFrame:
     """A row a cell of the grid on a split: test and training accuracy and their gap, best first."""
     fits = rates.fits(fold=fold)
-    names = [name for name in fits if name.startswith("param_")]
+    names = [name for name in map(str, fits) if name.startswith("param_")]
     table = fits.set_index("cell")[[*names, "score", "train_accuracy"]]
     table.columns = [
         *(name.removeprefix("param_") for name in names),

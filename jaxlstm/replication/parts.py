@@ -163,7 +163,7 @@ class Trained:
     def by_cell(self) -> pd.DataFrame:
         """A row a cell: its parameters, mean and deviation of its score, epochs, seconds of a fit."""
         table = self.results
-        parameters = [name for name in table if name.startswith("param_")]
+        parameters = [name for name in map(str, table) if name.startswith("param_")]
         cells = table.groupby("cell", sort=True)
         found = cells[parameters].first()
         found.columns = [name.removeprefix("param_") for name in parameters]

@@ -144,7 +144,7 @@ def _numbers(table: pd.DataFrame, groups: list[str], series: list[str]) -> np.nd
             )
         seen.add(place)
         for number, name in enumerate(("value", "std", "paper")):
-            value = row.get(name)
+            value: Any = row.get(name)
             if not is_missing(value) and math.isfinite(value):
                 numbers[number, *place] = value
     return numbers
