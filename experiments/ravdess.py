@@ -79,7 +79,7 @@ PRESETS = {
         grid_epochs=1,
         seeds=2,
     ),
-    "cpu": Config(flat_epochs=15, every=4, baseline_epochs=15, grid_units=32, grid_epochs=8),
+    "cpu": Config(flat_epochs=15, every=4, baseline_epochs=15, grid_units=32, grid_epochs=6),
     "paper": Config(),
 }
 
