@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -60,8 +61,8 @@ def load_named(name: str, path: Path | None, options: Mapping[str, Any]) -> Load
 
     Args:
       name: one of ``NAMED``, or the path of an own .npz file, of a .csv file of sequences or a long
-        table (.csv with the columns id and time, .tsv, .parquet), of a folder or an archive of
-        images or of recordings.
+        table (.csv with the columns id and time, .tsv, .parquet), of a .ts file, plain or gzipped,
+        of a folder or an archive of images or of recordings.
       path: of a named data set's raw files, where they were placed by hand.
       options: of the loader, by name.
 
@@ -98,6 +99,8 @@ def _own(name: str, options: Mapping[str, Any]) -> Loader:
         )
     if path.suffix == ".npz":
         return Loader("load_arrays", "sequence")
+    if path.name.endswith((".ts", ".ts.gz")):
+        return Loader("load_ts", "sequence")
     if path.suffix in (".csv", ".tsv", ".parquet"):
         return Loader("load_table" if _is_long(path, options) else "load_arrays", "sequence")
     found = {IMAGES: 0, RECORDINGS: 0}
@@ -111,8 +114,8 @@ def _own(name: str, options: Mapping[str, Any]) -> Loader:
         pass
     if not any(found.values()):
         raise ValueError(
-            f"{path} must be an .npz, .csv, .tsv or .parquet file, or a folder or archive of images"
-            f" ({', '.join(IMAGES)}) or of recordings ({', '.join(RECORDINGS)}); it is none."
+            f"{path} must be an .npz, .csv, .tsv, .parquet or .ts file, or a folder or archive of"
+            f" images ({', '.join(IMAGES)}) or of recordings ({', '.join(RECORDINGS)}); it is none."
         )
     if found[IMAGES] >= found[RECORDINGS]:
         return Loader("load_image_folder", "image")
@@ -251,36 +254,34 @@ def _versions() -> dict[str, str]:
 def _printed(found: Exploration) -> list[Any]:
     """Returns what the terminal shows: two tables and a few lines."""
     several = len(found.splits) > 1
-    counts = Table(title="Rows of each class", title_justify="left")
-    counts.add_column("class", overflow="fold")
-    for split in found.splits:
-        counts.add_column(f"{escape(split)} rows" if several else "rows", justify="right")
-        counts.add_column("%", justify="right")
-    tables = {split: data.summary() for split, data in found.splits.items()}
-    for name in [*found.classes[:_CLASSES_PRINTED], "all"]:
-        if name == "all" and len(found.classes) > _CLASSES_PRINTED:
-            counts.add_row(f"... {len(found.classes) - _CLASSES_PRINTED} more")
-        cells = []
-        for split, table in tables.items():
-            place = len(table) - 1 if name == "all" else found.splits[split].classes.index(name)
-            row = table.iloc[place]
-            cells += [f"{int(row['rows']):,}", f"{row['percent']:.1f}"]
-        counts.add_row(escape(name), *cells, style="bold" if name == "all" else None)
+    targets = found.targets
+    first = _printed_counts(found) if targets is None else _printed_targets(found, targets)
     sizes = Table(title="Sizes", title_justify="left")
-    for head in ("split", "rows", "shape", "type", "memory", "values"):
+    unequal = any(size.lengths for size in found.sizes.values())
+    for head in (
+        "split",
+        "rows",
+        "shape",
+        *(["steps"] if unequal else []),
+        "type",
+        "memory",
+        "values",
+    ):
         sizes.add_column(head, justify="left" if head in ("split", "type") else "right")
     for split, size in found.sizes.items():
         shape = " x ".join(map(str, size.shape))
         span = f"{size.low:.4g} to {size.high:.4g}"
-        sizes.add_row(
-            escape(split), f"{size.rows:,}", shape, size.dtype, bytes_text(size.bytes), span
-        )
+        cells = [escape(split), f"{size.rows:,}", shape]
+        if unequal:
+            cells.append(f"{size.lengths[0]} to {size.lengths[2]}" if size.lengths else "all")
+        sizes.add_row(*cells, size.dtype, bytes_text(size.bytes), span)
     lines = []
     if found.people is not None:
         lines.append(f"People: {found.people['group'].nunique():,}")
     twins = found.duplicates
     across = f", {twins.across:,} of them across splits" if several else ""
-    conflicting = f", {twins.conflicting:,} with different classes" if twins.sets else ""
+    kinds = "targets" if "target" in found.twins else "classes"
+    conflicting = f", {twins.conflicting:,} with different {kinds}" if twins.sets else ""
     lines.append(
         f"Sets of identical rows: {twins.sets:,}{across if twins.sets else ''}{conflicting}"
     )
@@ -290,4 +291,43 @@ def _printed(found: Exploration) -> list[Any]:
             reasons[reason] = reasons.get(reason, 0) + count
     told = ", ".join(f"{reason} {count:,}" for reason, count in reasons.items())
     lines.append(f"Left out: {found.left_out:,}" + (f" ({told})" if told else ""))
-    return [counts, sizes, Text("\n".join(lines))]
+    return [first, sizes, Text("\n".join(lines))]
+
+
+def _printed_counts(found: Exploration) -> Table:
+    several, unit = len(found.splits) > 1, found.unit
+    noun = "label" if found.first.task == "multilabel" else "class"
+    counts = Table(title=f"{unit.capitalize()} of each {noun}", title_justify="left")
+    counts.add_column(noun, overflow="fold")
+    for split in found.splits:
+        counts.add_column(f"{escape(split)} {unit}" if several else unit, justify="right")
+        counts.add_column("%", justify="right")
+    tables = {split: data.summary() for split, data in found.splits.items()}
+    for name in [*found.classes[:_CLASSES_PRINTED], "all"]:
+        if name == "all" and len(found.classes) > _CLASSES_PRINTED:
+            counts.add_row(f"... {len(found.classes) - _CLASSES_PRINTED} more")
+        cells = []
+        for split, table in tables.items():
+            place = len(table) - 1 if name == "all" else found.splits[split].classes.index(name)
+            row = table.iloc[place]
+            cells += [f"{int(row[unit]):,}", f"{row['percent']:.1f}"]
+        counts.add_row(escape(name), *cells, style="bold" if name == "all" else None)
+    return counts
+
+
+def _printed_targets(found: Exploration, targets: pd.DataFrame) -> Table:
+    several, unit = len(found.splits) > 1, found.unit
+    table = Table(title="Numbers to predict", title_justify="left")
+    table.add_column("target", overflow="fold")
+    for head in (*(["split"] if several else []), unit, "mean", "std", "min", "max"):
+        table.add_column(head, justify="left" if head == "split" else "right")
+    for line in targets.head(_CLASSES_PRINTED).to_dict("records"):
+        table.add_row(
+            escape(str(line["target"])),
+            *([escape(str(line["split"]))] if several else []),
+            f"{line[unit]:,}",
+            *(f"{line[measure]:.4g}" for measure in ("mean", "std", "min", "max")),
+        )
+    if len(targets) > _CLASSES_PRINTED:
+        table.add_row(f"... {len(targets) - _CLASSES_PRINTED} more")
+    return table

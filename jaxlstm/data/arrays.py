@@ -2,252 +2,228 @@
 
 from __future__ import annotations
 
-import warnings
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike
 
+from jaxlstm.data.checks import place
+from jaxlstm.data.columns import (
+    check_purposes,
+    column_names,
+    names_of,
+    read_delimited,
+    to_labels,
+    to_numbers,
+    to_targets,
+)
+from jaxlstm.data.ragged import as_ragged, stack_rows
 from jaxlstm.data.sequences import SequenceData
+from jaxlstm.data.targets import Task, as_text, encode_targets, pad_steps
 
-_ARRAYS = ("x", "y", "groups", "lengths", "classes", "feature_names")
+_NAMES = ("classes", "feature_names", "target_names")
+_SETTINGS = ("task", "per_step")
+_ARRAYS = ("x", "y", "groups", "lengths", "weight", *_NAMES, *_SETTINGS)
 
 
 def from_arrays(
-    x: ArrayLike,
-    y: ArrayLike,
+    x: ArrayLike | Sequence[ArrayLike],
+    y: ArrayLike | Sequence[ArrayLike],
     *,
     groups: ArrayLike | None = None,
     lengths: ArrayLike | None = None,
+    weight: ArrayLike | Sequence[ArrayLike] | None = None,
+    task: Task = "auto",
+    per_step: bool | None = None,
     classes: Sequence[str] | None = None,
+    target_names: Sequence[str] = (),
     name: str = "arrays",
     source: str = "arrays",
     feature_names: Sequence[str] = (),
 ) -> SequenceData:
-    """Takes labelled sequences as they are.
+    """Takes sequences and their targets as they are.
 
     Args:
-      x: sequences ``[N, T, F]``, or rows ``[N, T]`` of scalars; numbers.
-      y: label of each row, ``[N]``: numbers or strings, or with ``classes`` indices into these.
+      x: sequences ``[N, T, F]``, or rows ``[N, T]`` of scalars; numbers. Rows of unequal length are
+        a list of arrays ``[T_i, F]`` or ``[T_i]``, or end with steps whose values are all NaN; they
+        are padded with zeros.
+      y: target of each row: a label ``[N]``, numbers or strings, or with ``classes`` indices into
+        these; 0 or 1 for each of several labels, ``[N, D]``; numbers ``[N]`` or ``[N, D]``. With
+        ``per_step`` of each step: ``[N, T]``, ``[N, T, D]``, or a list of arrays as long as the
+        rows.
       groups: who each row is from, ``[N]``.
-      lengths: valid steps of each row, ``[N]``, in 0..T, the rest being padding.
-      classes: names of the classes; by default the labels that occur, sorted.
+      lengths: valid steps of each row, ``[N]``, in 1..T, the rest being padding.
+      weight: how much each row counts, ``[N]``, or with ``per_step`` each step, as y.
+      task: "classification", "multilabel" or "regression"; "auto": text is classification; several
+        columns are multilabel where they hold nothing but the integers 0 and 1, else regression;
+        one column of numbers is regression where they are not all whole or have a name in
+        ``target_names``, else classification.
+      per_step: whether there is a target for each step; by default where y begins with x's first
+        two axes.
+      classes: names of the classes, by default the labels that occur, sorted; or names of the
+        labels of multilabel targets, by default their numbers.
+      target_names: names of the columns of a regression target, ``[D]``, with their units.
       name: of the data set.
       source: where the data came from; errors begin with it.
       feature_names: names of the features, ``[F]``, with their units.
 
     Raises:
-      ValueError: shapes that do not fit together, no rows, missing labels or groups, lengths or
-        indices outside their range.
+      ValueError: shapes that do not fit together, no rows or an empty one, a missing value, targets
+        that are not of the task, weights, lengths or indices outside their range.
     """
-    x, y = np.asarray(x), _texts(source, "y", y)
-    if x.ndim < 2:
-        raise ValueError(f"{source}: x must have shape [N, T, F] or [N, T], got {x.shape}.")
-    if y.ndim != 1:
-        raise ValueError(f"{source}: y must have shape [N], one label a row, got {y.shape}.")
-    if len(x) != len(y):
-        raise ValueError(f"{source}: x has {len(x)} rows, y has {len(y)} labels.")
-    if not x.size:
+    stacked, lengths = stack_rows(source, x, lengths)
+    if feature_names and (stacked.ndim < 3 or len(feature_names) != stacked.shape[2]):
         raise ValueError(
-            f"{source} has no rows." if not len(x) else f"{source}: its rows are empty."
+            f"{source}: {len(feature_names)} feature names do not fit x of shape {stacked.shape}."
         )
-    if x.dtype.kind not in "biuf":
-        raise ValueError(f"{source}: x must hold numbers, got values of type {x.dtype}.")
-    if y.dtype.kind == "f" and np.isnan(y).any():
-        raise ValueError(f"{source}: the label of row {int(np.isnan(y).argmax())} of y is NaN.")
-    if feature_names and (x.ndim < 3 or len(feature_names) != x.shape[2]):
-        raise ValueError(
-            f"{source}: {len(feature_names)} feature names do not fit x of shape {x.shape}."
-        )
-    if classes is None:
-        kinds, labels = np.unique(y, return_inverse=True)
-        classes = [str(kind) for kind in kinds]
-    else:
-        labels = y
-        if y.dtype.kind not in "iu" or y.min() < 0 or y.max() >= len(classes):
-            shown = y[:1] if y.dtype.kind not in "iu" else [y.min(), y.max()]
-            raise ValueError(
-                f"{source}: y must be indices of the {len(classes)} classes, integers in"
-                f" 0..{len(classes) - 1}, got {', '.join(map(str, shown))}."
-            )
+    steps = stacked.shape[1]
+    valid = (
+        np.arange(steps) < (np.full(len(stacked), steps) if lengths is None else lengths)[:, None]
+    )
+    targets = encode_targets(
+        source,
+        y,
+        valid,
+        task=task,
+        per_step=per_step,
+        classes=classes,
+        named=bool(target_names),
+    )
     return SequenceData(
-        x,
-        labels.astype(np.int32),
-        tuple(str(kind) for kind in classes),
+        stacked,
+        targets.y,
+        targets.classes,
         name,
         source,
-        groups=None if groups is None else _one_each(source, "groups", groups, len(x)),
-        lengths=None if lengths is None else _checked_lengths(source, lengths, *x.shape[:2]),
+        groups=None if groups is None else _groups(source, groups),
+        lengths=lengths,
         feature_names=tuple(feature_names),
+        weight=None if weight is None else _weight(source, weight, valid, targets.per_step),
+        target_names=tuple(str(name) for name in target_names),
+        per_step=targets.per_step,
     )
 
 
-def load_arrays(path: str | Path, *, label: str = "label") -> SequenceData:
-    """Loads labelled sequences from a file.
+def load_arrays(
+    path: str | Path,
+    *,
+    label: str | Sequence[str] = "label",
+    weight: str | None = None,
+    group: str | None = None,
+    task: Task = "auto",
+    per_step: bool | None = None,
+) -> SequenceData:
+    """Loads sequences and their targets from a file.
 
     Args:
-      path: an ``.npz`` file with arrays ``x [N, T, F]`` (or ``[N, T]``) and ``y [N]``, and those of
-        ``groups [N]``, ``lengths [N]``, ``classes [C]`` and ``feature_names [F]`` that
+      path: an ``.npz`` file with arrays ``x`` and ``y``, and those of ``groups``, ``lengths``,
+        ``weight``, ``classes``, ``feature_names``, ``target_names``, ``task`` and ``per_step`` that
         ``from_arrays`` shall get, too; or a ``.csv`` file with a header, one sequence of scalars a
-        line and its label in a column.
-      label: name of that column.
+        line and its targets in columns.
+      label: name of the csv file's column of targets. Several, as a sequence of names or as text
+        with commas between them, are the labels of a multilabel task or the columns of a regression
+        target.
+      weight: name of the csv file's column that says how much each line counts.
+      group: name of the csv file's column that says who each line is from.
+      task: as in ``from_arrays``; text that reads as numbers which are not all whole is regression.
+      per_step: as in ``from_arrays``; several columns of a csv file are steps only where it is True.
 
     Raises:
       FileNotFoundError: no such file.
-      ValueError: another kind of file, a damaged one, one without the arrays or the column, or what
+      ValueError: another kind of file, a damaged one, one without the arrays or the columns, or what
         ``from_arrays`` raises.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not there: give the path of an .npz or .csv file.")
     if path.suffix == ".npz":
-        held: dict[str, Any] = _read_npz(path)
+        if weight is not None or group is not None:
+            raise ValueError(
+                f"{path}: weight and group name columns of a csv file; an npz file holds arrays"
+                " called weight and groups."
+            )
+        held = _read_npz(path)
     elif path.suffix == ".csv":
-        table = read_delimited(path, [label])
-        features = [column for column in table.columns if column != label]
-        values = np.zeros((len(table), len(features)))
-        for place, column in enumerate(features):
-            values[:, place] = to_numbers(path, table[column])
-        held = {"x": values, "y": to_labels(table[label])}
+        held = _read_csv(path, names_of(label), weight, group, task, bool(per_step))
     else:
         raise ValueError(f"{path} must end in .npz or .csv, got {path.suffix or 'no ending'!r}.")
-    names: dict[str, Any] = {
-        key: [str(entry) for entry in np.atleast_1d(held.pop(key))]
-        for key in ("classes", "feature_names")
-        if key in held
-    }
-    return from_arrays(**held, **names, name=path.stem, source=str(path))
+    if task != "auto":
+        held["task"] = task
+    if per_step is not None:
+        held["per_step"] = per_step
+    return from_arrays(**held, name=path.stem, source=str(path))
 
 
-def _texts(source: str, name: str, array: ArrayLike) -> np.ndarray:
-    """An array, or text where pandas or a list made objects of text."""
-    array = np.asarray(array)
-    if array.dtype.kind == "O":
-        for place, entry in enumerate(array.reshape(-1)):
-            if not isinstance(entry, str):
-                raise ValueError(
-                    f"{source}: {name} must hold numbers or strings, got {entry!r} at row {place}."
-                )
-        array = array.astype(str)
-    return array
-
-
-def _one_each(source: str, name: str, array: ArrayLike, rows: int) -> np.ndarray:
-    array = _texts(source, name, array)
-    if array.shape != (rows,):
-        raise ValueError(f"{source}: {name} must have shape [{rows}], as x has, got {array.shape}.")
+def _groups(source: str, groups: ArrayLike) -> np.ndarray:
+    array = as_text(source, "groups", groups)
     if array.dtype.kind == "f" and np.isnan(array).any():
-        raise ValueError(f"{source}: {name} is NaN at row {int(np.isnan(array).argmax())}.")
+        raise ValueError(f"{source}: groups is NaN at row {int(np.isnan(array).argmax())}.")
     return array
 
 
-def _checked_lengths(source: str, lengths: ArrayLike, rows: int, steps: int) -> np.ndarray:
-    array = _one_each(source, "lengths", lengths, rows)
-    if array.dtype.kind not in "iu":
-        raise ValueError(f"{source}: lengths must be integers, got values of type {array.dtype}.")
-    outside = (array < 0) | (array > steps)
-    if outside.any():
-        row = int(outside.argmax())
+def _weight(source: str, weight: Any, valid: np.ndarray, per_step: bool) -> np.ndarray:
+    ragged = as_ragged(weight)
+    if ragged is not None and per_step and len(ragged) == len(valid):
+        array = pad_steps(source, "weight", ragged, valid)
+    else:
+        array = as_text(source, "weight", weight)
+    if array.dtype.kind in "US":
+        index = (0,) * array.ndim
         raise ValueError(
-            f"{source}: the length of row {row} is {array[row]}; x has {steps} steps a row."
+            f"{source}: weight must hold numbers, got {str(array[index])!r} at"
+            f" {place(index, ('row', 'step'))}."
         )
-    return array.astype(np.int32)
+    array = array.astype(np.float64) if array.dtype.kind != "f" else array
+    return np.where(valid, array, 0) if array.shape == valid.shape and per_step else array
 
 
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
+def _read_csv(
+    path: Path, label: list[str], weight: str | None, group: str | None, task: Task, per_step: bool
+) -> dict[str, Any]:
+    others = [column for column in (weight, group) if column is not None]
+    check_purposes([*label, *others])
+    table = read_delimited(path, [*label, *others])
+    features = [column for column in table.columns if column not in (*label, *others)]
+    values = np.zeros((len(table), len(features)))
+    for number, column in enumerate(features):
+        values[:, number] = to_numbers(path, table[column])
+    held: dict[str, Any] = {
+        "x": values,
+        "y": to_targets(path, table[label], task, per_step),
+        "weight": None if weight is None else to_numbers(path, table[weight]),
+        "groups": None if group is None else to_labels(table[group]),
+        "per_step": per_step,
+    }
+    return held | column_names(held["y"], label, task, per_step)
+
+
+def _read_npz(path: Path) -> dict[str, Any]:
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path} is not a readable npz file: it is damaged or of another kind.")
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             names = list(arrays)
-            held = {name: arrays[name] for name in _ARRAYS if name in names}
+            held: dict[str, Any] = {name: arrays[name] for name in _ARRAYS if name in names}
     except Exception as error:  # a damaged file makes zipfile, zlib and numpy raise anything
         if "allow_pickle" in str(error):
             raise ValueError(
-                f"{path} holds an array of Python objects: save x as numbers and y as numbers or"
-                " strings of a fixed length (y.astype(str))."
+                f"{path} holds an array of Python objects: save x as numbers, rows of unequal length"
+                " with NaN at their end, and y as numbers or strings of a fixed length"
+                " (y.astype(str))."
             ) from error
         raise ValueError(f"{path} is not a readable npz file: {error}.") from error
     for name in ("x", "y"):
         if name not in held:
             raise ValueError(f"{path} has no array {name!r}; it has {', '.join(names) or 'none'}.")
+    for name in _NAMES:
+        if name in held:
+            held[name] = [str(entry) for entry in np.atleast_1d(held[name])]
+    for name in _SETTINGS:
+        if name in held:
+            if held[name].size != 1:
+                raise ValueError(f"{path}: {name} must be a single value, got {held[name].shape}.")
+            held[name] = held[name].reshape(-1)[0].item()
     return held
-
-
-def read_delimited(path: Path, text: Iterable[str], separator: str = ",") -> pd.DataFrame:
-    """Reads a table with a header from a text file.
-
-    Args:
-      path: of the file.
-      text: columns that it must have, with a value in every row, and that stay as they are written.
-      separator: between the values of a line.
-
-    Raises:
-      ValueError: a damaged file, or one without the columns or with a missing value in one.
-    """
-    text = list(text)
-    try:
-        with warnings.catch_warnings():
-            # A line with more values than the header must not lose its last ones, nor its first.
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            table = pd.read_csv(
-                path,
-                sep=separator,
-                index_col=False,
-                dtype=dict.fromkeys(text, str),
-                keep_default_na=False,  # "NA" and "None" may be labels
-                na_values={column: [""] for column in text},
-            )
-    except pd.errors.ParserWarning as error:
-        raise ValueError(f"{path}: its lines have more values than the header.") from error
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        reason = str(error).strip().rstrip(".")
-        kind = "csv" if separator == "," else "tsv"
-        raise ValueError(f"{path} is not a readable {kind} file: {reason}.") from error
-    check_columns(path, table, text)
-    return table
-
-
-def check_columns(path: Path, table: pd.DataFrame, needed: Iterable[str]) -> None:
-    """Raises a ValueError unless a table has these columns, with a value in every row."""
-    for column in needed:
-        if column not in table:
-            shown = ", ".join(map(str, table.columns[:8]))
-            more = ", ..." if len(table.columns) > 8 else ""
-            raise ValueError(f"{path} has no column {column!r}; its columns: {shown}{more}.")
-        if table[column].isna().any():
-            row = int(table[column].isna().to_numpy().argmax())
-            raise ValueError(f"{path}, {place_of(path, row)}: the {column} is missing.")
-
-
-def to_numbers(path: Path, column: pd.Series) -> np.ndarray:
-    """A column's numbers, ``[R]``; a ValueError names the place of what is not one."""
-    numbers = pd.to_numeric(column, errors="coerce")
-    if numbers.isna().any():
-        row = int(numbers.isna().to_numpy().argmax())
-        value = column.iloc[row]
-        shown = "missing" if pd.isna(value) else f"{value!r} is not a number"
-        raise ValueError(f"{path}, {place_of(path, row)}, column {column.name!r}: {shown}.")
-    return numbers.to_numpy(np.float64)
-
-
-def to_labels(column: pd.Series) -> np.ndarray:
-    """Labels as integers, which sort as such, where they are written as integers; else as text."""
-    try:
-        numbers = column.astype(int)
-    except (ValueError, OverflowError):
-        return column.to_numpy(str)
-    return numbers.to_numpy() if (numbers.astype(str) == column).all() else column.to_numpy(str)
-
-
-def place_of(path: Path, row: int) -> str:
-    """Where in its file a table's row is; pandas skips blank lines."""
-    if path.suffix == ".parquet":
-        return f"row {row}"
-    with path.open(encoding="utf-8") as lines:
-        filled = [number for number, line in enumerate(lines, 1) if line.strip()]
-    return f"line {filled[row + 1]}"

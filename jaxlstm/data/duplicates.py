@@ -19,7 +19,8 @@ def find_duplicates(splits: Mapping[str, SequenceData]) -> pd.DataFrame:
 
     Returns:
       One line a row that has a twin: columns ``set`` (equal for the same rows, counted from 1 in the
-      order of their first rows), ``split``, ``row`` (its index in the split) and ``class``.
+      order of their first rows), ``split``, ``row`` (its index in the split) and ``class``; of data
+      without one class per row ``target``, the text of the row's targets, in its place.
     """
     digests: list[bytes] = []
     places = []
@@ -29,15 +30,35 @@ def find_duplicates(splits: Mapping[str, SequenceData]) -> pd.DataFrame:
             digest = hashlib.blake2b(kind, digest_size=16)
             digest.update(np.ascontiguousarray(values).data)
             digests.append(digest.digest())
-        names = np.asarray(data.classes, dtype=object)[data.y]
-        places.append(pd.DataFrame({"split": split, "row": np.arange(len(data)), "class": names}))
+        places.append(pd.DataFrame({"split": split, "row": np.arange(len(data))}))
     table = pd.concat(places, ignore_index=True)
     codes, _ = pd.factorize(np.array(digests, dtype=object))
     twins = np.bincount(codes)[codes] > 1 if len(codes) else np.zeros(0, bool)
     numbers, _ = pd.factorize(codes[twins])
     table = table[twins].reset_index(drop=True)
     table.insert(0, "set", numbers + 1)
+    one_class = all(_has_one_class(data) for data in splits.values())
+    table["class" if one_class else "target"] = [
+        _target_text(splits[split], row)
+        for split, row in zip(table["split"], table["row"], strict=True)
+    ]
     return table.sort_values("set", kind="stable", ignore_index=True)
+
+
+def _has_one_class(data: SequenceData) -> bool:
+    return data.task == "classification" and not data.per_step
+
+
+def _target_text(data: SequenceData, row: int) -> str:
+    """A row's targets as text, equal where they are; padding aside."""
+    y = data.y[row]
+    if data.per_step and data.lengths is not None:
+        y = y[: data.lengths[row]]
+    if data.task == "multilabel" and not data.per_step:
+        return ", ".join(np.asarray(data.classes)[y != 0].tolist())
+    if data.task == "classification":
+        y = np.asarray(data.classes, dtype=object)[y]
+    return " ".join(map(str, np.ravel(y).tolist()))
 
 
 def unseen_rows(train: SequenceData, test: SequenceData) -> np.ndarray:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from jaxlstm.data.arrays import (
+from jaxlstm.data.arrays import from_arrays
+from jaxlstm.data.columns import (
     check_columns,
-    from_arrays,
+    check_purposes,
+    column_names,
+    names_of,
     place_of,
     read_delimited,
     to_labels,
     to_numbers,
+    to_targets,
 )
 from jaxlstm.data.sequences import SequenceData
+from jaxlstm.data.targets import Task
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 
@@ -26,10 +31,13 @@ def load_table(
     *,
     id: str = "id",
     time: str = "time",
-    label: str = "label",
+    label: str | Sequence[str] = "label",
     group: str | None = None,
+    weight: str | None = None,
     features: Sequence[str] | None = None,
     length: int | None = None,
+    task: Task = "auto",
+    per_step: bool = False,
 ) -> SequenceData:
     """Loads sequences from a table with a line for each moment of each.
 
@@ -41,27 +49,33 @@ def load_table(
       path: of a ``.csv``, ``.tsv`` or ``.parquet`` file (the last needs pyarrow).
       id: column that says which sequence a row belongs to.
       time: column to sort by: numbers, or dates and times in ISO 8601.
-      label: column with the sequence's label, the same in all its rows.
+      label: column with the sequence's target, the same in all its rows unless ``per_step``.
+        Several, as a sequence of names or as text with commas between them, are the labels of a
+        multilabel task or the columns of a regression target.
       group: column that says who the sequence is from, the same in all its rows.
+      weight: column that says how much the sequence counts; with ``per_step`` it may differ from
+        row to row.
       features: columns of numbers that make the features, in this order; by default all others.
       length: steps of every sequence: longer ones are cut at the end. By default the longest's.
+      task: as in ``from_arrays``; text that reads as numbers which are not all whole is regression.
+      per_step: whether every row has a target of its own.
 
     Returns:
-      Sequences ``[N, T, F]``.
+      Sequences ``[N, T, F]`` with a target for each, or per step ``[N, T]`` or ``[N, T, D]``.
 
     Raises:
       FileNotFoundError: no such file.
       ImportError: a parquet file, and nothing to read it with.
-      ValueError: a damaged file, a missing column or value, or an id with several labels or groups.
+      ValueError: a damaged file, a missing column or value, or an id with several labels, groups
+        or weights.
     """
     path = Path(path)
     if length is not None and length < 1:
         raise ValueError(f"length must be at least 1 step, got {length}.")
-    keys = [id, time, label, *([] if group is None else [group])]
-    chosen = [*keys, *(features or ())]
-    twice = sorted({column for column in chosen if chosen.count(column) > 1})
-    if twice:
-        raise ValueError(f"column {twice[0]!r} is named for two purposes.")
+    targets = names_of(label)
+    others = [column for column in (group, weight) if column is not None]
+    keys = [id, time, *targets, *others]
+    check_purposes([*keys, *(features or ())])
     table = _read(path, keys)
     if not len(table):
         raise ValueError(f"{path} has no rows.")
@@ -80,20 +94,50 @@ def load_table(
     place = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
     kept = place < steps
     sequence = number[order]
+
+    def laid_out(values: np.ndarray) -> np.ndarray:
+        """Values of the table's rows, ``[R, ...]``, as ``[N, T, ...]``; padding stays 0 or ""."""
+        array = np.zeros((len(ids), steps, *values.shape[1:]), values.dtype)
+        array[sequence[kept], place[kept]] = values[order][kept]
+        return array
+
     x = np.zeros((len(ids), steps, len(features)))
     for feature, column in enumerate(features):
-        values = to_numbers(path, table[column])[order]
-        x[sequence[kept], place[kept], feature] = values[kept]
+        x[:, :, feature] = laid_out(to_numbers(path, table[column]))
+    if per_step:
+        y = laid_out(to_targets(path, table[targets], task, per_step=False))
+    else:
+        once = pd.concat([_one_per_id(path, table, id, column) for column in targets], axis=1)
+        y = to_targets(path, once, task, per_step=False)
     lengths = np.minimum(counts, steps)
     return from_arrays(
         x,
-        to_labels(_one_per_id(path, table, id, label)),
+        y,
         groups=None if group is None else to_labels(_one_per_id(path, table, id, group)),
         lengths=None if (lengths == steps).all() else lengths,
+        weight=None if weight is None else _weights(path, table, id, weight, laid_out, per_step),
+        task=task,
+        per_step=per_step,
         name=path.stem,
         source=str(path),
         feature_names=[str(column) for column in features],
+        **column_names(y, targets, task, per_step),
     )
+
+
+def _weights(
+    path: Path,
+    table: pd.DataFrame,
+    id: str,
+    column: str,
+    laid_out: Callable[[np.ndarray], np.ndarray],
+    per_step: bool,
+) -> np.ndarray:
+    """Weights ``[N]``, or ``[N, T]`` where there are targets per step and the weights differ."""
+    varies = table[[id, column]].drop_duplicates()[id].duplicated().any()
+    if per_step and varies:
+        return laid_out(to_numbers(path, table[column]))
+    return to_numbers(path, _one_per_id(path, table, id, column))
 
 
 def _read(path: Path, keys: list[str]) -> pd.DataFrame:
@@ -145,6 +189,6 @@ def _one_per_id(path: Path, table: pd.DataFrame, id: str, column: str) -> pd.Ser
         found = ", ".join(map(repr, pairs[column][pairs[id] == name].iloc[:3]))
         raise ValueError(
             f"{path}: {id} {name!r} has several values in the column {column!r}: {found}; all rows"
-            " of a sequence must have the same one."
+            " of a sequence must have the same one, unless the column is a label and per_step=True."
         )
     return pairs[column]

@@ -3,44 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Protocol
 
 import numpy as np
 import pandas as pd
 
-
-class Sequences(Protocol):
-    """What a page needs of a labelled data set: the fields of `jaxlstm.data.SequenceData`."""
-
-    @property
-    def x(self) -> np.ndarray: ...  # noqa: D102
-    @property
-    def y(self) -> np.ndarray: ...  # noqa: D102
-    @property
-    def classes(self) -> tuple[str, ...]: ...  # noqa: D102
-    @property
-    def name(self) -> str: ...  # noqa: D102
-    @property
-    def source(self) -> str: ...  # noqa: D102
-    @property
-    def groups(self) -> np.ndarray | None: ...  # noqa: D102
-    @property
-    def lengths(self) -> np.ndarray | None: ...  # noqa: D102
-    @property
-    def dropped(self) -> Mapping[str, int]: ...  # noqa: D102
-    @property
-    def skipped(self) -> tuple[str, ...]: ...  # noqa: D102
-    @property
-    def feature_names(self) -> tuple[str, ...]: ...  # noqa: D102
-    @property
-    def rate(self) -> float | None: ...  # noqa: D102
-    @property
-    def sha256(self) -> str: ...  # noqa: D102
-    def summary(self) -> pd.DataFrame: ...  # noqa: D102
-
-
-Splits = Mapping[str, Sequences]
+from jaxlstm.report.sequences import Sequences, Splits, valid_steps
+from jaxlstm.report.target_tables import measure_targets, of_each
+from jaxlstm.report.text import number_text
 
 
 def count_classes(splits: Splits) -> pd.DataFrame:
@@ -52,13 +21,10 @@ def count_classes(splits: Splits) -> pd.DataFrame:
     Returns:
         One line a split and class, in their order: columns `split`, `class`, `rows`, `percent`
         (of the split's rows) and, where people are known, `groups` (how many have such rows).
+        With a target for each step `steps` and `percent` of the steps come before `rows`.
     """
-    parts = []
-    for split, data in splits.items():
-        table = data.summary().iloc[:-1].reset_index()  # the last line is all classes together
-        table.insert(0, "split", split)
-        parts.append(table)
-    return pd.concat(parts, ignore_index=True)
+    # The last line is all classes together.
+    return of_each(splits, {split: data.summary().iloc[:-1] for split, data in splits.items()})
 
 
 def count_people(splits: Splits) -> pd.DataFrame | None:
@@ -68,14 +34,17 @@ def count_people(splits: Splits) -> pd.DataFrame | None:
         splits: The data by the splits' names.
 
     Returns:
-        One line a split, person and class that occur together: columns `split`, `group`, `class`,
-        `rows`; or None where no split says who its rows are from.
+        One line a split, person and class that occur together: columns `split`, `group`, `class`
+        ("all rows" of data without one class per row), `rows`; or None where no split says who its
+        rows are from.
     """
     parts = []
     for split, data in splits.items():
         if data.groups is None:
             continue
-        names = np.asarray(data.classes, dtype=object)[data.y]
+        names: str | np.ndarray = "all rows"
+        if data.task == "classification" and not data.per_step:
+            names = np.asarray(data.classes, dtype=object)[data.y]
         pairs = pd.DataFrame({"split": split, "group": data.groups, "class": names})
         parts.append(pairs.value_counts(sort=False).rename("rows").reset_index())
     return pd.concat(parts, ignore_index=True) if parts else None
@@ -96,13 +65,14 @@ class Size:
         shape: Of one row, `(T, F)` or `(T,)`.
         dtype: The values' type.
         bytes: All values together.
-        low: The smallest finite value; NaN without one.
+        low: The smallest finite value; NaN without one. Padding counts nowhere.
         high: The largest.
         mean: Of the finite values.
         std: Their standard deviation.
         broken: Rows with a value that is NaN or infinite.
         constant: Rows whose values are all the same: a black image, silence.
         lengths: Shortest, median and longest row in steps, or None where all are full.
+        weights: The smallest and the largest weight, or None where all rows count the same.
     """
 
     rows: int
@@ -116,6 +86,7 @@ class Size:
     broken: int
     constant: int
     lengths: tuple[int, float, int] | None
+    weights: tuple[float, float] | None = None
 
 
 def measure(data: Sequences, block: int = 4096) -> Size:
@@ -129,11 +100,16 @@ def measure(data: Sequences, block: int = 4096) -> Size:
     broken = constant = count = 0
     mean = squares = 0.0
     for start in range(0, len(data.x), block):
-        rows = data.x[start : start + block].reshape(len(data.x[start : start + block]), -1)
-        constant += int((rows == rows[:, :1]).all(axis=1).sum())
+        part = data.x[start : start + block]
+        rows = part.reshape(len(part), -1)
+        valid = np.ones(rows.shape, bool)
+        if data.lengths is not None:
+            steps = np.arange(part.shape[1]) < data.lengths[start : start + block, None]
+            valid = np.repeat(steps, rows.shape[1] // part.shape[1], axis=1)
+        constant += int(((rows == rows[:, :1]) | ~valid).all(axis=1).sum())
         finite = np.isfinite(rows)
-        broken += int((~finite.all(axis=1)).sum())
-        values = rows[finite].astype(np.float64)
+        broken += int((~finite & valid).any(axis=1).sum())
+        values = rows[finite & valid].astype(np.float64)
         if values.size:
             low, high = min(low, float(values.min())), max(high, float(values.max()))
             # Chan, Golub and LeVeque's update: a sum of squares would cancel.
@@ -161,7 +137,16 @@ def measure(data: Sequences, block: int = 4096) -> Size:
         broken=broken,
         constant=constant,
         lengths=lengths,
+        weights=(
+            None
+            if data.weight is None or not data.weight.size
+            else (float(_weights(data.weight, data).min()), float(data.weight.max()))
+        ),
     )
+
+
+def _weights(weight: np.ndarray, data: Sequences) -> np.ndarray:
+    return weight[valid_steps(data)] if weight.ndim == 2 else weight
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,7 +158,7 @@ class Duplicates:
         rows: How many rows are in them.
         within: From each split to the sets with two rows or more in it.
         across: Sets with rows in more than one split.
-        conflicting: Sets whose rows do not all have the same class.
+        conflicting: Sets whose rows do not all have the same class, or targets.
     """
 
     sets: int
@@ -186,31 +171,61 @@ class Duplicates:
 def count_duplicates(table: pd.DataFrame, splits: Splits) -> Duplicates:
     """Count rows that have twins."""
     sets = table.groupby("set")
+    target = "class" if "class" in table else "target"
     each = table.groupby(["set", "split"]).size().unstack(fill_value=0)
     return Duplicates(
         sets=len(sets),
         rows=len(table),
         within={split: int((each[split] > 1).sum()) if split in each else 0 for split in splits},
         across=int((sets["split"].nunique() > 1).sum()),
-        conflicting=int((sets["class"].nunique() > 1).sum()),
+        conflicting=int((sets[target].nunique() > 1).sum()),
     )
 
 
-def choose_samples(data: Sequences, count: int, seed: int = 0) -> list[np.ndarray]:
-    """Draw rows of each class to show, of different people first where people are known.
+def sample_groups(data: Sequences) -> list[tuple[str, np.ndarray]]:
+    """Sort rows into those that samples are drawn from.
 
     Args:
         data: One split.
-        count: Rows of each class; fewer where it has fewer.
+
+    Returns:
+        Names and rows: of each class or label; of the lowest, middle and highest third of a
+        single number; else of all rows together.
+    """
+    if data.per_step or (data.task == "regression" and data.y.ndim > 1):
+        return [("any row", np.arange(len(data.y)))]
+    if data.task == "regression":
+        thirds = [
+            rows for rows in np.array_split(np.argsort(data.y, kind="stable"), 3) if len(rows)
+        ]
+        name = data.summary().index[0]
+        return [
+            (
+                f"{name} {number_text(float(data.y[rows[0]]))} to"
+                f" {number_text(float(data.y[rows[-1]]))}",
+                np.sort(rows),
+            )
+            for rows in thirds
+        ]
+    held = data.y != 0 if data.y.ndim > 1 else data.y[:, None] == np.arange(len(data.classes))
+    return [(name, np.flatnonzero(own)) for name, own in zip(data.classes, held.T, strict=True)]
+
+
+def choose_samples(data: Sequences, count: int, seed: int = 0) -> list[np.ndarray]:
+    """Draw rows to show, of different people first where people are known.
+
+    Args:
+        data: One split.
+        count: Rows of each of its `sample_groups`; fewer where one has fewer.
         seed: Of the draw.
 
     Returns:
-        From each class the rows' indices.
+        From each of the groups the rows' indices.
     """
     rng = np.random.default_rng(seed)
     chosen = []
-    for label in range(len(data.classes)):
-        rows = rng.permutation(np.flatnonzero(data.y == label))
+    for _, own in sample_groups(data):
+        rows = rng.permutation(own)
         if data.groups is not None and len(rows):
             turn = pd.Series(data.groups[rows]).groupby(data.groups[rows]).cumcount()
             rows = rows[np.argsort(turn.to_numpy(), kind="stable")]
@@ -224,7 +239,8 @@ class Exploration:
 
     Attributes:
         splits: The data by the splits' names.
-        counts: As `count_classes` returns them.
+        counts: As `count_classes` returns them; None where targets are numbers.
+        targets: As `measure_targets` returns them; None where targets are classes or labels.
         people: As `count_people` returns them; None where people are not known.
         sizes: Each split's.
         twins: As `jaxlstm.data.find_duplicates` returns them.
@@ -232,7 +248,8 @@ class Exploration:
     """
 
     splits: Splits
-    counts: pd.DataFrame
+    counts: pd.DataFrame | None
+    targets: pd.DataFrame | None
     people: pd.DataFrame | None
     sizes: dict[str, Size]
     twins: pd.DataFrame
@@ -244,8 +261,13 @@ class Exploration:
         return next(iter(self.splits.values()))
 
     @property
+    def unit(self) -> str:
+        """What has a target of its own: "rows" or "steps"."""
+        return "steps" if self.first.per_step else "rows"
+
+    @property
     def classes(self) -> tuple[str, ...]:
-        """The classes' names, of the split that has most."""
+        """The classes' names, of the split that has most; none where targets are numbers."""
         return max((data.classes for data in self.splits.values()), key=len)
 
     @property
@@ -270,13 +292,22 @@ def explore(splits: Splits, twins: pd.DataFrame) -> Exploration:
         The counts.
 
     Raises:
-        ValueError: No split, or no rows in any.
+        ValueError: No split, no rows in any, or splits with targets of different kinds.
     """
     if not any(len(data.x) for data in splits.values()):
         raise ValueError("there are no rows to look at.")
+    kinds = {(data.task, data.per_step) for data in splits.values()}
+    if len(kinds) > 1:
+        raise ValueError(
+            "the splits must have targets of the same kind, got "
+            + ", ".join(f"{data.task} in {split}" for split, data in splits.items())
+            + "."
+        )
+    numbers = kinds.pop()[0] == "regression"
     return Exploration(
         splits=splits,
-        counts=count_classes(splits),
+        counts=None if numbers else count_classes(splits),
+        targets=measure_targets(splits) if numbers else None,
         people=count_people(splits),
         sizes={split: measure(data) for split, data in splits.items()},
         twins=twins,

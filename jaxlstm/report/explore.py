@@ -9,12 +9,24 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
-from jaxlstm.report.data_tables import Exploration, Sequences, choose_samples
+from jaxlstm.report.data_tables import (
+    Exploration,
+    choose_samples,
+    sample_groups,
+)
 from jaxlstm.report.draw import PHONE, Drawn, write_figures
 from jaxlstm.report.explore_page import render_exploration
-from jaxlstm.report.figure_counts import MOST_CLASSES, class_counts, length_histogram, people_map
+from jaxlstm.report.figure_counts import (
+    MOST_CLASSES,
+    MOST_TARGETS,
+    class_counts,
+    length_histogram,
+    people_map,
+    target_histograms,
+)
 from jaxlstm.report.figure_samples import (
     MOST_IMAGES,
     MOST_LINES,
@@ -25,6 +37,8 @@ from jaxlstm.report.figure_samples import (
     trace_sheet,
 )
 from jaxlstm.report.files import csv_text, json_text, write_atomic
+from jaxlstm.report.sequences import Sequences
+from jaxlstm.report.target_tables import bin_targets
 
 Kind = Literal["image", "audio", "sequence"]
 #: Reads the recordings behind some of a split's rows: each row's samples and their rate in Hz.
@@ -72,16 +86,20 @@ def save_exploration(
         for split, data in found.splits.items()
         if len(data.x)
     }
-    words = f"Rows drawn at random (seed {seed}) from each class"
-    wide, narrow = (_figures(found, kind, width, shown, words) for width in (10.0, PHONE))
+    bins = None if found.targets is None else bin_targets(found.splits)
+    words = f"Rows drawn at random (seed {seed}){_drawn_from(found)}"
+    wide, narrow = (_figures(found, bins, kind, width, shown, words) for width in (10.0, PHONE))
     texts = {
-        "counts.csv": csv_text(found.counts, {}, "counts"),
+        "counts.csv": None if found.counts is None else csv_text(found.counts, {}, "counts"),
+        "targets.csv": None if bins is None else csv_text(bins, {}, "targets"),
         "people.csv": None if found.people is None else csv_text(found.people, {}, "people"),
         "duplicates.csv": csv_text(found.twins, {}, "duplicates"),
         "data.json": json_text(_facts(found, config), "config"),
     }
     sheets = _sheet_names(found)
-    names = dict.fromkeys(["class_counts", *_SHEETS, *sheets.values(), "people", "lengths"])
+    names = dict.fromkeys(
+        ["class_counts", "targets", *_SHEETS, *sheets.values(), "people", "lengths"]
+    )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -96,6 +114,17 @@ def save_exploration(
     files = [name for name, text in texts.items() if text is not None]
     write_atomic(path, render_exploration(found, images, sheets, files, config))
     return path
+
+
+def _drawn_from(found: Exploration) -> str:
+    """Returns what the rows on the sheets are drawn from, as the end of a sentence."""
+    if found.classes and not found.first.per_step:
+        return f" from each {_noun(found)}"
+    return " from each third of the target" if len(sample_groups(found.first)) > 1 else ""
+
+
+def _noun(found: Exploration) -> str:
+    return "label" if found.first.task == "multilabel" else "class"
 
 
 def _sheet_names(found: Exploration) -> dict[str, str]:
@@ -113,13 +142,14 @@ def _samples(
 ) -> list[tuple[str, list[Sample]]]:
     """Returns the rows of each class that the widest sheet shows."""
     x = data.x if data.x.ndim > 2 else data.x[:, :, None]
-    many = len(data.classes) > 12
+    names = [name for name, _ in sample_groups(data)]
+    many = len(names) > 12
     most = 12 if kind == "image" else 1 if many else 3
     chosen = choose_samples(data, min(count, most), seed)
     drawn = [int(row) for rows in chosen[:MOST_PANELS] for row in rows]
     found = waves(split, drawn) if waves else {}
     shown = []
-    for name, rows in zip(data.classes, chosen, strict=True):
+    for name, rows in zip(names, chosen, strict=True):
         own = []
         for row in rows:
             steps = x.shape[1] if data.lengths is None or kind == "image" else data.lengths[row]
@@ -130,26 +160,37 @@ def _samples(
 
 def _figures(
     found: Exploration,
+    bins: pd.DataFrame | None,
     kind: Kind,
     width: float,
     shown: Mapping[str, list[tuple[str, list[Sample]]]],
     words: str,
 ) -> dict[str, Drawn]:
-    figures: dict[str, Drawn] = {
-        "class_counts": (
-            class_counts(found.counts, width=width),
-            "Rows of each class in each split",
+    figures: dict[str, Drawn] = {}
+    if found.counts is not None:
+        figures["class_counts"] = (
+            class_counts(found.counts, unit=found.unit, width=width),
+            f"{found.unit.capitalize()} of each {_noun(found)} in each split",
             _only(found, MOST_CLASSES, "; counts.csv has all"),
         )
-    }
+    if bins is not None:
+        count = bins["target"].nunique()
+        figures["targets"] = (
+            target_histograms(bins, unit=found.unit, width=width),
+            f"How many {found.unit} have which target",
+            f"The first {MOST_TARGETS} of {count} targets; targets.csv has all."
+            if count > MOST_TARGETS
+            else "",
+        )
     for split, name in _sheet_names(found).items():
         if split in shown:
             figures[name] = _sheet(found, split, kind, width, shown[split], words)
     if found.people is not None:
+        one_class = found.first.task == "classification" and not found.first.per_step
         figures["people"] = (
-            people_map(found.people, found.classes, width=width),
-            "Rows of each class from each person",
-            "Grey: this person has no rows of this class.",
+            people_map(found.people, found.classes if one_class else ("all rows",), width=width),
+            "Rows of each class from each person" if one_class else "Rows from each person",
+            "Grey: this person has no rows of this class." if one_class else "",
         )
     lengths = {
         split: data.lengths
@@ -179,13 +220,14 @@ def _sheet(
         shown = [(name, own[: 5 if kind == "image" else 1]) for name, own in shown]
     caption = words
     if data.groups is not None:
-        caption += ", of different people where it has several"
+        one_group = not _drawn_from(found)
+        caption += ", of different people" + ("" if one_group else " where it has several")
     figure: Figure
     if kind == "image":
         figure = image_sheet(shown, width=width)
         caption += ". Black is the smallest value, white the largest. "
         caption += _only(found, MOST_IMAGES)
-        return figure, f"Sample images of each class, {split}", caption.strip()
+        return figure, f"Sample images{_drawn_from(found)}, {split}", caption.strip()
     caption += ". "
     if kind == "audio" or (data.x.ndim > 2 and data.x.shape[2] > MOST_LINES):
         audio = kind == "audio"
@@ -209,12 +251,13 @@ def _sheet(
     else:
         figure = trace_sheet(shown, data.feature_names, data.rate, width=width)
     caption += _only(found, MOST_PANELS)
-    return figure, f"Samples of each class, {split}", caption.strip()
+    return figure, f"Samples{_drawn_from(found)}, {split}", caption.strip()
 
 
 def _only(found: Exploration, most: int, where: str = "") -> str:
     count = len(found.classes)
-    return f"The first {most} of {count} classes{where}." if count > most else ""
+    nouns = "labels" if found.first.task == "multilabel" else "classes"
+    return f"The first {most} of {count} {nouns}{where}." if count > most else ""
 
 
 def _facts(found: Exploration, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -225,7 +268,12 @@ def _facts(found: Exploration, config: Mapping[str, Any]) -> dict[str, Any]:
             "name": data.name,
             "source": data.source,
             "sha256": data.sha256,
+            "task": data.task,
+            "per_step": data.per_step,
             "classes": list(data.classes),
+            "targets": data.summary().reset_index().to_dict("records")
+            if data.task == "regression"
+            else [],
             "feature_names": list(data.feature_names),
             "rate": data.rate,
             "dropped": dict(data.dropped),

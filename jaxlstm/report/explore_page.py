@@ -12,7 +12,7 @@ from markupsafe import Markup
 from jaxlstm.report.data_tables import Exploration, Size, people_in_several
 from jaxlstm.report.facts import section
 from jaxlstm.report.page import VISIBLE_ROWS, Image, class_names, date_text, fill, pairs
-from jaxlstm.report.text import bytes_text, count_text, shorten
+from jaxlstm.report.text import bytes_text, column_texts, count_text, number_text, shorten
 
 SKIPPED_SHOWN = 20
 
@@ -68,7 +68,10 @@ def render_exploration(
             if name in images
         ],
         "splits": list(found.splits) if several else [""],
-        "counts": _counts(found),
+        "heading": _nouns(found)[1].capitalize(),
+        "unit": found.unit,
+        "counts": None if found.counts is None else _counts(found, found.counts),
+        "targets": None if found.targets is None else _targets(found, found.targets),
         "people": _people(found),
         "sizes": _sizes(found),
         "left_out": _left_out(found),
@@ -88,29 +91,66 @@ def render_exploration(
 
 def _headline(found: Exploration) -> Markup:
     bold = Markup("<b>{}</b>").format
-    sentence = Markup("{} of {}").format(
-        bold(count_text(found.rows, "row")),
-        bold(count_text(len(found.classes), "class", "classes")),
+    step = " at each step" if found.first.per_step else ""
+    if found.targets is not None:
+        joint = "with"
+        kinds = count_text(found.targets["target"].nunique(), "number") + " to predict"
+    else:
+        joint = (
+            "with any of" if found.first.task == "multilabel" else "with one of" if step else "of"
+        )
+        kinds = count_text(len(found.classes), *_nouns(found))
+    sentence = Markup("{} {} {}{}").format(
+        bold(count_text(found.rows, "row")), joint, bold(kinds), step
     )
     if len(found.splits) > 1:
         parts = ", ".join(f"{split} {size.rows:,}" for split, size in found.sizes.items())
         sentence += Markup(" ({})").format(parts)
     if found.people is not None:
         people = found.people["group"].nunique()
-        sentence += Markup(" from {}").format(bold(count_text(people, "person", "people")))
-    shape = " \N{MULTIPLICATION SIGN} ".join(map(str, found.first.x.shape[1:]))
-    sentence += Markup(", each {} values.").format(shape)
-    name, share = _largest(found)
-    sentence += Markup(
-        " Guessing <code>{}</code> every time would be right for {} of them."
-    ).format(name, bold(f"{share:.1f} %"))
+        sentence += Markup(", from {}" if step else " from {}").format(
+            bold(count_text(people, "person", "people"))
+        )
+    sentence += Markup(", each {}.").format(_extent(found))
+    if found.counts is not None and found.first.task == "classification":
+        name, share = _largest(found, found.counts)
+        sentence += Markup(
+            " Guessing <code>{}</code> every time would be right for {} of {}."
+        ).format(name, bold(f"{share:.1f} %"), "the steps" if found.first.per_step else "them")
+    if found.targets is not None and len(found.targets) == 1:
+        sentence += Markup(
+            " Guessing its mean, {}, would have a root mean squared error of {}."
+        ).format(
+            number_text(float(found.targets["mean"].iloc[0])),
+            bold(number_text(float(found.targets["std"].iloc[0]))),
+        )
     return sentence
 
 
-def _largest(found: Exploration) -> tuple[str, float]:
-    """Returns the class with most rows of all splits together, and its share in per cent."""
-    rows = found.counts.groupby("class", sort=False)["rows"].sum()
-    return str(rows.idxmax()), 100 * float(rows.max()) / found.rows
+def _nouns(found: Exploration) -> tuple[str, str]:
+    """Returns what the rows have, one and several of it."""
+    if found.targets is not None:
+        return "target", "targets"
+    return ("label", "labels") if found.first.task == "multilabel" else ("class", "classes")
+
+
+def _extent(found: Exploration) -> str:
+    """Returns how large a row is: `28 × 28 values`, or `7 to 29 steps of 12 values`."""
+    shape = found.first.x.shape[1:]
+    spans = [size.lengths for size in found.sizes.values() if size.lengths]
+    if not spans or min(span[0] for span in spans) == max(span[2] for span in spans):
+        return " \N{MULTIPLICATION SIGN} ".join(map(str, shape)) + " values"
+    steps = f"{min(span[0] for span in spans)} to {max(span[2] for span in spans)} steps"
+    return (
+        steps if len(shape) == 1 else f"{steps} of {count_text(int(np.prod(shape[1:])), 'value')}"
+    )
+
+
+def _largest(found: Exploration, counts: pd.DataFrame) -> tuple[str, float]:
+    """Returns the most frequent class of all splits together, and its share in per cent."""
+    each = counts.groupby("class", sort=False)[found.unit].sum()
+    total = found.rows if found.unit == "rows" else float(each.sum())
+    return str(each.idxmax()), 100 * float(each.max()) / max(total, 1)
 
 
 def _tiles(found: Exploration) -> list[dict[str, Any]]:
@@ -121,10 +161,22 @@ def _tiles(found: Exploration) -> list[dict[str, Any]]:
 
     memory = sum(size.bytes for size in found.sizes.values())
     add("Rows", f"{found.rows:,}", bytes_text(memory))
-    name, share = _largest(found)
-    rows = found.counts.groupby("class", sort=False)["rows"].sum()
-    add("Classes", f"{len(found.classes):,}", f"{_span(rows)} rows each")
-    add("Largest class", f"{share:.1f} %", shorten(name, 24))
+    if found.counts is not None:
+        name, share = _largest(found, found.counts)
+        noun, nouns = _nouns(found)
+        each = found.counts.groupby("class", sort=False)[found.unit].sum()
+        add(nouns.capitalize(), f"{len(found.classes):,}", f"{_span(each)} {found.unit} each")
+        largest = "Most frequent" if noun == "label" else "Largest"
+        note = "of the labels given, " if noun == "label" and found.unit == "steps" else ""
+        add(f"{largest} {noun}", f"{share:.1f} %", note + shorten(name, 24))
+    if found.targets is not None:
+        names = found.targets["target"].unique()
+        add("Targets", f"{len(names):,}", shorten(", ".join(map(str, names)), 24))
+        if len(names) == 1:
+            low, high = found.targets["min"].min(), found.targets["max"].max()
+            add(
+                "Range", f"{number_text(float(low))} to {number_text(float(high))}", "of the target"
+            )
     if found.people is not None:
         both = len(people_in_several(found.people))
         note = f"{both:,} in several splits" if both else ""
@@ -138,38 +190,63 @@ def _tiles(found: Exploration) -> list[dict[str, Any]]:
     return tiles
 
 
-def _counts(found: Exploration) -> dict[str, Any]:
-    groups = "groups" in found.counts
-    columns = ["rows", "%", *(["people"] if groups else [])]
+def _counts(found: Exploration, counts: pd.DataFrame) -> dict[str, Any]:
+    columns = [name for name in ("steps", "rows", "groups") if name in counts]
+    columns.insert(1, "percent")
     rows = []
     for name in found.classes:
         cells: list[str] = []
         for split in found.splits:
-            counts = found.counts
             own = counts[(counts["split"] == split) & (counts["class"] == name)]
-            cells += _cells(own.iloc[0] if len(own) else None, groups)
+            cells += _cells(own.iloc[0] if len(own) else None, columns)
         rows.append({"name": name, "cells": cells})
     totals: list[str] = []
     for data in found.splits.values():
-        totals += _cells(data.summary().iloc[-1], groups)
-    several = len(found.splits) > 1
+        totals += _cells(data.summary().iloc[-1], columns)
+    noun, nouns = _nouns(found)
+    share = "the split's" if len(found.splits) > 1 else "all"
+    about = f"The {found.unit} of each {noun} and their share of {share} {found.unit}."
+    if noun == "label":
+        about += f" A {found.unit[:-1]} may have several labels, or none."
+    if found.unit == "steps":
+        about += " Padding does not count; rows are those with at least one such step."
     return {
-        "columns": columns,
+        "noun": noun,
+        "nouns": nouns,
+        "columns": [{"percent": "%", "groups": "people"}.get(name, name) for name in columns],
         "rows": rows,
         "all": totals,
-        "about": "The rows of each class and their share of "
-        + ("their split." if several else "all rows."),
+        "about": about,
     }
 
 
-def _cells(row: pd.Series | None, groups: bool) -> list[str]:
-    if row is None:
-        return ["–"] * (3 if groups else 2)
-    cells = [f"{int(row['rows']):,}", f"{row['percent']:.1f}"]
-    if groups:
-        people = row.get("groups", np.nan)
-        cells.append("–" if pd.isna(people) else f"{int(people):,}")
+def _cells(row: pd.Series | None, columns: Sequence[str]) -> list[str]:
+    cells = []
+    for name in columns:
+        value = np.nan if row is None else row.get(name, np.nan)
+        if pd.isna(value):
+            cells.append("–")
+        else:
+            cells.append(f"{value:.1f}" if name == "percent" else f"{int(value):,}")
     return cells
+
+
+def _targets(found: Exploration, targets: pd.DataFrame) -> dict[str, Any]:
+    several = len(found.splits) > 1
+    columns = [name for name in targets if name not in ("split", "target")]
+    texts = {
+        name: [f"{count:,}" for count in targets[name]]
+        if name in ("rows", "steps")
+        else column_texts(targets[name].tolist())
+        for name in columns
+    }
+    rows = []
+    for number, (split, target) in enumerate(zip(targets["split"], targets["target"], strict=True)):
+        name = f"{target}, {split}" if several else str(target)
+        rows.append([name, *(texts[column][number] for column in columns)])
+    about = "The numbers to predict, in their own units"
+    about += ", one for each step that is not padding." if found.first.per_step else "."
+    return {"about": about, "head": ["target", *columns], "rows": rows}
 
 
 def _people(found: Exploration) -> dict[str, str] | None:
@@ -211,6 +288,10 @@ def _sizes(found: Exploration) -> dict[str, Any]:
         ("rows of one value alone", lambda size: f"{size.constant:,}"),
     ]
     table = [[name, *(text(size) for size in sizes)] for name, text in lines]
+    if any(size.weights for size in sizes):
+        for place, name in enumerate(("smallest weight", "largest weight")):
+            weights = [number_text(size.weights[place]) if size.weights else "–" for size in sizes]
+            table.append([name, *weights])
     if any(size.lengths for size in sizes):
         for place, name in enumerate(("shortest row", "median length", "longest row")):
             steps = [seconds(size.lengths[place]) if size.lengths else "–" for size in sizes]
@@ -251,6 +332,10 @@ def _left_out(found: Exploration) -> dict[str, Any]:
     }
 
 
+def _has_one_class(found: Exploration) -> bool:
+    return found.first.task == "classification" and not found.first.per_step
+
+
 def _duplicates(found: Exploration) -> dict[str, Any]:
     twins = found.duplicates
     if not twins.sets:
@@ -261,7 +346,8 @@ def _duplicates(found: Exploration) -> dict[str, Any]:
         for split, count in twins.within.items():
             rows.append([f"sets with two rows or more in {split}", f"{count:,}"])
         rows.append(["sets with rows in several splits", f"{twins.across:,}"])
-    rows.append(["sets whose rows have different classes", f"{twins.conflicting:,}"])
+    different = "classes" if _has_one_class(found) else "targets"
+    rows.append([f"sets whose rows have different {different}", f"{twins.conflicting:,}"])
     about = "Rows whose values are the same, byte for byte; duplicates.csv names them."
     if twins.across:
         about += " Those in several splits let a model be tested on what it was trained on."

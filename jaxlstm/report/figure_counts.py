@@ -1,4 +1,4 @@
-"""How many rows: of each class, of each person, of each length."""
+"""How many rows: of each class, of each person, of each length, of each value of a target."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from jaxlstm.report.text import shorten, sort_values
 #: Classes and people beyond these are in the csv files alone.
 MOST_CLASSES = 100
 MOST_PEOPLE = 160
+#: Numeric targets beyond these, too.
+MOST_TARGETS = 12
 # Training and validation as on a run's page.
 _COLOURS = (style.TRAINING, style.VALIDATION, style.REFIT, "#009e73", "#cc79a7")
 _TEXT = 7.5
@@ -26,11 +28,12 @@ def _colour(split: int, splits: int) -> str:
 
 
 @style.drawing()
-def class_counts(counts: pd.DataFrame, *, width: float = 10.0) -> Figure:
+def class_counts(counts: pd.DataFrame, *, unit: str = "rows", width: float = 10.0) -> Figure:
     """Draw a bar for each class and split, with its rows and their share of the split.
 
     Args:
         counts: Columns `split`, `class`, `rows`, `percent`, as `count_classes` returns them.
+        unit: What is counted, the column "rows" or "steps".
         width: Inches.
 
     Returns:
@@ -47,8 +50,14 @@ def class_counts(counts: pd.DataFrame, *, width: float = 10.0) -> Figure:
     figure = style.new_figure(
         width, max(per_column * room, 0.4) + (0.5 if len(splits) > 1 else 0.2)
     )
-    largest = max(1, int(counts["rows"].max()))
-    texts = [[f"{row.rows:,}  {row.percent:.1f} %" for row in part.itertuples()] for part in parts]
+    largest = max(1, int(counts[unit].max()))
+    texts = [
+        [
+            f"{count:,}  {share:.1f} %"
+            for count, share in zip(part[unit], part["percent"], strict=True)
+        ]
+        for part in parts
+    ]
     shown = [style.label(shorten(name, 12 if width < 5 else 24)) for name in names]
     beside = max(style.text_width(text, _TEXT) for part in texts for text in part)
     panel = width / columns - max(style.text_width(name) for name in shown) - 0.3
@@ -60,7 +69,7 @@ def class_counts(counts: pd.DataFrame, *, width: float = 10.0) -> Figure:
         for number, (part, words) in enumerate(zip(parts, texts, strict=True)):
             own = [row for row in rows if row < len(part)]
             places = np.array([room * (row - rows.start) + thickness * number for row in own])
-            values = part["rows"].to_numpy()[own]
+            values = part[unit].to_numpy()[own]
             axes.barh(
                 places, values, 0.82 * thickness, align="edge", color=_colour(number, len(splits)),
                 label=style.label(splits[number]),
@@ -185,6 +194,43 @@ def length_histogram(
     _whole(axes, across=not rate)
     if len(lengths) > 1:
         figure.legend(loc="outside upper left", ncols=len(lengths))
+    return figure
+
+
+@style.drawing()
+def target_histograms(bins: pd.DataFrame, *, unit: str = "rows", width: float = 10.0) -> Figure:
+    """Draw the values of each numeric target.
+
+    Args:
+        bins: Columns `split`, `target`, `low`, `high`, `count`, as `bin_targets` returns them.
+        unit: What is counted, "rows" or "steps".
+        width: Inches.
+
+    Returns:
+        The figure: a panel a target, the first split filled, further ones as outlines.
+    """
+    splits = list(bins["split"].unique())
+    names = list(bins["target"].unique())[:MOST_TARGETS]
+    across = min(len(names), 1 if width < 5 else 3)
+    lines = -(-len(names) // across)
+    figure = style.new_figure(width, 2.8 if lines == 1 else 0.4 + 2.1 * lines)
+    panels = figure.subplots(lines, across, squeeze=False).ravel()
+    for axes, name in zip(panels, names, strict=False):
+        for number, split in enumerate(splits):
+            own = bins[(bins["split"] == split) & (bins["target"] == name)]
+            edges = np.append(own["low"].to_numpy(), own["high"].to_numpy()[-1])
+            axes.stairs(
+                own["count"].to_numpy(), edges, color=_colour(number, len(splits)),
+                label=style.label(split), fill=number == 0, linewidth=1.6,
+            )  # fmt: skip
+        axes.set(xlabel=style.label(shorten(name, 40 // across + 8)), ylabel=unit)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        _whole(axes, across=False)
+    for axes in panels[len(names) :]:
+        axes.axis("off")
+    if len(splits) > 1:
+        handles, words = panels[0].get_legend_handles_labels()
+        figure.legend(handles, words, loc="outside upper left", ncols=len(splits))
     return figure
 
 

@@ -81,6 +81,87 @@ def test_tables_equal_the_reference(data: st.DataObject, tmp_path_factory: Any) 
         assert not x[valid:].any()
 
 
+STEPS = (
+    "id,time,v,mood,up,left,load,w,who\n"
+    "7,2,5,sad,1,0,0.5,2,x\n7,1,3,glad,0,1,1,1,x\n8,1,4,odd,1,1,2.25,3,y\n"
+)
+
+
+def test_a_label_at_every_step(tmp_path: Path) -> None:
+    path = write(tmp_path, STEPS)
+    data = load_table(path, label="mood", per_step=True, features=["v"], weight="w", group="who")
+    np.testing.assert_array_equal(data.x[:, :, 0], [[3, 5], [4, 0]])
+    assert (data.task, data.per_step, data.classes) == (
+        "classification", True, ("glad", "odd", "sad"),
+    )  # fmt: skip
+    assert data.labels[0].tolist() == ["glad", "sad"]
+    assert data.labels[1, 0] == "odd"
+    assert data.y[1, 1] == 0
+    assert data.weight is not None
+    assert data.lengths is not None
+    assert data.groups is not None
+    assert data.weight.tolist() == [[1, 2], [3, 0]]
+    assert (data.lengths.tolist(), data.groups.tolist()) == ([2, 1], ["x", "y"])
+    numbers = load_table(path, label="load", per_step=True, features=["v"], length=1)
+    assert (numbers.task, numbers.target_names, numbers.lengths) == ("regression", ("load",), None)
+    assert numbers.y.tolist() == [[1], [2.25]]
+    flags = load_table(path, label="left,up", per_step=True, features=["v"])
+    assert (flags.task, flags.classes) == ("multilabel", ("left", "up"))
+    assert flags.y.tolist() == [[[1, 0], [0, 1]], [[1, 1], [0, 0]]]
+    both = load_table(path, label=["load", "up"], per_step=True, features=["v"])
+    assert (both.task, both.target_names) == ("regression", ("load", "up"))
+    assert both.y.tolist() == [[[1, 0], [0.5, 1]], [[2.25, 1], [0, 0]]]
+
+
+def test_targets_and_weights_of_sequences(tmp_path: Path) -> None:
+    text = "id,time,v,load,age,w\n7,2,5,0.5,30,2\n8,1,4,2,41,1.5\n7,1,3,0.5,30,2\n"
+    path = write(tmp_path, text)
+    data = load_table(path, label="load", features=["v"], weight="w")
+    assert (data.task, data.target_names, data.y.tolist()) == ("regression", ("load",), [0.5, 2])
+    assert data.weight is not None
+    assert data.weight.tolist() == [2, 1.5]
+    several = load_table(path, label="load,age", features=["v"])
+    assert (several.target_names, several.y.tolist()) == (("load", "age"), [[0.5, 30], [2, 41]])
+    steps = load_table(path, label="load", features=["v"], weight="w", per_step=True)
+    assert steps.weight is not None
+    assert steps.weight.tolist() == [2, 1.5]  # the same at all steps
+    ages = load_table(path, label="age", features=["v"])
+    assert (ages.task, ages.classes) == ("classification", ("30", "41"))
+    assert load_table(path, label="age", features=["v"], task="regression").y.tolist() == [30, 41]
+    named = load_table(path, label="load", features=["v"], task="classification")
+    assert named.classes == ("0.5", "2")
+
+
+@settings(max_examples=40)
+@given(data=st.data())
+def test_targets_of_steps_equal_a_loop(data: st.DataObject, tmp_path_factory: Any) -> None:
+    random = np.random.default_rng(data.draw(st.integers(0, 10**6)))
+    rows, ids = data.draw(st.integers(1, 30)), data.draw(st.integers(1, 6))
+    table = pd.DataFrame(
+        {
+            "id": random.integers(ids, size=rows),
+            "time": random.permutation(rows),
+            "v": random.normal(size=rows),
+            "label": random.normal(size=rows),
+            "w": random.random(rows) + 0.1,
+        }
+    )
+    length = data.draw(st.sampled_from([None, 2]))
+    path = save(table, tmp_path_factory.getbasetemp() / "steps.csv")
+    loaded = load_table(path, weight="w", features=["v"], per_step=True, length=length)
+    for number, id in enumerate(dict.fromkeys(table["id"])):
+        own = table[table["id"] == id].sort_values("time")[:length]
+        steps = len(own)
+        np.testing.assert_allclose(loaded.y[number, :steps], own["label"], rtol=1e-14)
+        assert not loaded.y[number, steps:].any()
+        assert loaded.weight is not None
+        if loaded.weight.ndim == 2:
+            np.testing.assert_allclose(loaded.weight[number, :steps], own["w"], rtol=1e-14)
+            assert not loaded.weight[number, steps:].any()
+        else:  # no id has two rows
+            assert loaded.weight[number] == pytest.approx(own["w"].iloc[0])
+
+
 def write(folder: Path, text: str | bytes, suffix: str = "csv") -> Path:
     path = folder / f"mine.{suffix}"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -109,6 +190,32 @@ def test_columns_of_other_names(tmp_path: Path) -> None:
 
 
 BAD: list[tuple[str | bytes, dict[str, Any], str]] = [
+    (
+        STEPS,
+        {"label": "mood", "features": ["v"]},
+        "several values in the column 'mood': 'sad', 'gl",
+    ),
+    (STEPS, {"label": "who", "features": ["v"], "weight": "w"}, "several values in the column 'w'"),
+    (
+        STEPS,
+        {"label": "who,load", "features": ["v"], "per_step": True},
+        "line 2, column 'who': 'x' is",
+    ),
+    (
+        STEPS,
+        {"label": "who", "features": ["v"], "weight": "mood", "per_step": True},
+        "'sad' is not a",
+    ),
+    (
+        STEPS,
+        {"label": "mood", "features": ["v"], "task": "regression", "per_step": True},
+        "line 2, co",
+    ),
+    (
+        "id,time,label,v\n5,1,2,1\n5,2,2,1\n6,1,x,1\n",
+        {"task": "regression"},
+        "line 4, column 'label': 'x' is not a number",
+    ),
     ("", {}, "is not a readable csv file: No columns"),
     ("id,time,label,v\n", {}, "has no rows"),
     ("id,time,v\n1,1,1\n", {}, "has no column 'label'; its columns: id, time, v"),

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
+import io
+import itertools
 import json
 import string
 from collections.abc import Callable
@@ -17,9 +20,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from layout import check_layout
 from matplotlib.figure import Figure
+from rich.console import Console
 from test_report_page import Page
 
-from jaxlstm.data import SequenceData, find_duplicates
+from jaxlstm.data import SequenceData, find_duplicates, load_ts
+from jaxlstm.exploration import load_named, run_exploration
 from jaxlstm.report import draw
 from jaxlstm.report.data_tables import (
     Exploration,
@@ -30,11 +35,19 @@ from jaxlstm.report.data_tables import (
     explore,
     measure,
     people_in_several,
+    sample_groups,
 )
 from jaxlstm.report.explore import save_exploration
 from jaxlstm.report.explore_page import render_exploration
-from jaxlstm.report.figure_counts import MOST_PEOPLE, class_counts, length_histogram, people_map
+from jaxlstm.report.figure_counts import (
+    MOST_PEOPLE,
+    class_counts,
+    length_histogram,
+    people_map,
+    target_histograms,
+)
 from jaxlstm.report.figure_samples import Sample, image_sheet, spectrum_sheet, trace_sheet
+from jaxlstm.report.target_tables import bin_targets
 
 LETTERS = tuple(string.digits + string.ascii_uppercase + string.ascii_lowercase)
 STRANGE = ("<script>alert(1)</script>", "日本語", "$x^2$", "[red]a\nb", "x" * 90, " ")
@@ -70,6 +83,37 @@ def recordings(rows: int = 40, seed: int = 0) -> SequenceData:
         data.x[row, length:] = 0
     names = tuple(f"MFCC {number} (dB)" for number in range(32))
     return dataclasses.replace(data, lengths=lengths, rate=10.0, feature_names=names)
+
+
+def tasks(
+    task: str, per_step: bool = False, columns: int = 0, rows: int = 50, seed: int = 0
+) -> SequenceData:
+    """Rows of unequal length with another kind of target, and weights."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(3, 9, rows)
+    padding = np.arange(8) >= lengths[:, None]
+    shape = (rows, 8) if per_step else (rows,)
+    if task == "classification":
+        y: np.ndarray = rng.choice(3, shape, p=[0.2, 0.5, 0.3]).astype(np.int32)
+    elif task == "multilabel":
+        y = rng.integers(0, 2, (*shape, 3)).astype(np.int32)
+    else:
+        y = rng.normal(3, 2, (*shape, columns) if columns else shape)
+    x = rng.normal(size=(rows, 8, 2))
+    x[padding] = 0
+    if per_step:
+        y[padding] = 0
+    return SequenceData(
+        x,
+        y,
+        () if task == "regression" else ACTIVITIES,
+        "made",
+        "a test",
+        groups=rng.integers(1, 6, rows),
+        lengths=lengths,
+        weight=rng.random(rows) + 0.5,
+        per_step=per_step,
+    )
 
 
 def row_of(data: SequenceData, values: np.ndarray) -> int:
@@ -185,6 +229,125 @@ def test_sizes_are_numpys() -> None:
     assert (size.broken, size.constant) == (2, 2)
     assert size.lengths is None
     assert measure(recordings()).lengths == (8, np.median(recordings().lengths), 20)
+
+
+def test_sizes_leave_padding_aside() -> None:
+    data = tasks("regression")
+    data.x[:, :, 0] += 50
+    data.x[3, : data.lengths[3]] = 7.5
+    data.x[4, data.lengths[4] :] = np.nan
+    size = measure(data, block=7)
+    values = np.concatenate(data.as_list()).ravel()
+    assert (size.low, size.high) == (values.min(), values.max())
+    assert size.mean == pytest.approx(values.mean())
+    assert size.std == pytest.approx(values.std())
+    assert (size.constant, size.broken) == (1, 0)
+    assert size.lengths == (3, np.median(data.lengths), 8)
+    assert size.weights == (data.weight.min(), data.weight.max())
+    steps = tasks("regression", per_step=True)
+    padded = np.where(np.arange(8) < steps.lengths[:, None], steps.weight[:, None], 0)
+    weighted = dataclasses.replace(steps, weight=padded)
+    assert measure(weighted).weights == (steps.weight.min(), steps.weight.max())
+
+
+@pytest.mark.parametrize("columns", [0, 2])
+@pytest.mark.parametrize("per_step", [False, True])
+def test_numbers_fall_into_their_bins(per_step: bool, columns: int) -> None:
+    splits = {
+        "train": tasks("regression", per_step, columns),
+        "a test": tasks("regression", per_step, columns, rows=13, seed=1),
+    }
+    table = bin_targets(splits)
+    names = [f"target {number}" for number in range(columns)] or ["target"]
+    assert table["target"].unique().tolist() == names
+    assert table["split"].unique().tolist() == list(splits)
+    for number, name in enumerate(names):
+        edges = set()
+        for split, data in splits.items():
+            values = []
+            for row in range(len(data)):
+                own = data.y[row] if not columns else data.y[row][..., number]
+                values += own[: data.lengths[row]].tolist() if per_step else [float(own)]
+            bins = table[(table["split"] == split) & (table["target"] == name)]
+            assert bins["count"].sum() == len(values)
+            for line in bins.iloc[:-1].itertuples():
+                assert line.count == sum(line.low <= value < line.high for value in values)
+            edges.add((*bins["low"], bins["high"].iloc[-1]))
+        assert len(edges) == 1
+    figure = target_histograms(table, unit="steps" if per_step else "rows")
+    for axes, name in zip(figure.axes, names, strict=False):
+        assert (axes.get_xlabel(), axes.get_ylabel()) == (name, "steps" if per_step else "rows")
+        for (heights, _), split in zip(stairs(axes), splits, strict=True):
+            own = table[(table["split"] == split) & (table["target"] == name)]
+            assert heights.tolist() == own["count"].tolist()
+
+
+def test_whole_numbers_have_a_bin_each() -> None:
+    data = tasks("regression")
+    ages = np.random.default_rng(2).integers(3, 12, 50).astype(float)
+    table = bin_targets({"all": dataclasses.replace(data, y=ages)})
+    for line in table.itertuples():
+        assert line.high - line.low == 1
+        assert line.count == (ages == (line.low + line.high) / 2).sum()
+    constant = bin_targets({"all": dataclasses.replace(data, y=np.full(50, 0.25))})
+    assert constant["count"].sum() == 50
+    assert (constant["low"] < constant["high"]).all()
+
+
+def test_steps_are_counted_without_padding() -> None:
+    data = tasks("classification", per_step=True)
+    table = count_classes({"all": data}).set_index("class")
+    figure = class_counts(count_classes({"all": data}), unit="steps")
+    for label, name in enumerate(ACTIVITIES):
+        own = [(data.y[row, : data.lengths[row]] == label).sum() for row in range(len(data))]
+        assert table.loc[name, "steps"] == sum(own)
+        assert table.loc[name, "rows"] == sum(count > 0 for count in own)
+        assert figure.axes[0].containers[0][label].get_width() == sum(own)
+
+
+def test_rows_without_one_class_count_as_a_person_has_them() -> None:
+    for data in (tasks("multilabel"), tasks("regression"), tasks("classification", True)):
+        people = count_people({"all": data})
+        assert people is not None
+        assert people["class"].unique().tolist() == ["all rows"]
+        assert people["rows"].sum() == len(data)
+
+
+def test_samples_of_numbers_are_of_each_third() -> None:
+    data = tasks("regression", rows=50)
+    groups = sample_groups(data)
+    assert sorted(np.concatenate([rows for _, rows in groups])) == list(range(50))
+    for (_, lower), (_, higher) in itertools.pairwise(groups):
+        assert data.y[lower].max() <= data.y[higher].min()
+        assert abs(len(lower) - len(higher)) <= 1
+    low = data.y[groups[0][1]]
+    assert groups[0][0].startswith("target ")
+    assert groups[0][0].endswith(f" to {low.max():.4g}")
+    for (_, own), rows in zip(groups, choose_samples(data, 4), strict=True):
+        assert set(rows) <= set(own)
+    labels = tasks("multilabel")
+    for label, (name, rows) in enumerate(sample_groups(labels)):
+        assert name == ACTIVITIES[label]
+        assert rows.tolist() == [row for row in range(50) if labels.y[row, label]]
+    assert [len(rows) for _, rows in sample_groups(tasks("multilabel", True))] == [50]
+
+
+def test_identical_rows_with_other_targets() -> None:
+    data = tasks("regression", rows=6)
+    data.x[4], data.x[5] = data.x[1], data.x[1]
+    data.y[5] = data.y[1]
+    table = find_duplicates({"all": data})
+    assert table["row"].tolist() == [1, 4, 5]
+    assert table["target"].tolist() == [str(value) for value in data.y[[1, 4, 5]]]
+    assert count_duplicates(table, {"all": data}).conflicting == 1
+    labels = tasks("multilabel", rows=4)
+    labels.x[3] = labels.x[0]
+    wanted = [", ".join(np.array(ACTIVITIES)[labels.y[row] == 1]) for row in (0, 3)]
+    assert find_duplicates({"all": labels})["target"].tolist() == wanted
+    steps = tasks("classification", True, rows=4)
+    steps.x[2], steps.lengths[2], steps.lengths[0] = steps.x[0], 3, 3
+    wanted = [" ".join(ACTIVITIES[label] for label in steps.y[row, :3]) for row in (0, 2)]
+    assert find_duplicates({"all": steps})["target"].tolist() == wanted
 
 
 def test_sizes_without_a_finite_value() -> None:
@@ -376,6 +539,17 @@ CASES: dict[str, Callable[[], dict[str, SequenceData]]] = {
     "empty class": lambda: {"all": make(3, (4, 2)).take(np.array([0, 1]))},
     "empty split": lambda: {"train": make(), "test": make().take(np.arange(0))},
     "many classes": lambda: {"all": make(300, (4, 1), tuple(f"class {i}" for i in range(101)))},
+    "labels": lambda: {"train": tasks("multilabel"), "test": tasks("multilabel", seed=1)},
+    "numbers": lambda: {"train": tasks("regression"), "test": tasks("regression", seed=1)},
+    "many numbers": lambda: {"all": tasks("regression", columns=14)},
+    "one number": lambda: {"all": tasks("regression", rows=1)},
+    "classes of steps": lambda: {"all": tasks("classification", per_step=True)},
+    "labels of steps": lambda: {"all": tasks("multilabel", per_step=True)},
+    "numbers of steps": lambda: {"all": tasks("regression", per_step=True, columns=2)},
+    "empty split of numbers": lambda: {
+        "train": tasks("regression"),
+        "test": tasks("regression").take(np.arange(0)),
+    },
     "broken": lambda: {"all": dataclasses.replace(make(9), x=np.full((9, 6, 3), np.nan))},
 }
 KINDS = {"letters": "image", "recordings": "audio"}
@@ -499,6 +673,79 @@ def test_people_and_lengths_are_told() -> None:
     parts = dict(zip(("train", "test"), data.split(0.4, by="group"), strict=True))
     assert "Nobody has rows in more than one split." in words_of(parts)
     assert "person" not in words_of({"all": make()})
+
+
+def test_numbers_are_told(tmp_path: Path) -> None:
+    splits = {"train": tasks("regression"), "test": tasks("regression", rows=13, seed=1)}
+    page = save_exploration(explored(splits), tmp_path)
+    words = Page(page.read_text(encoding="utf-8")).words
+    assert "63 rows with 1 number to predict (train 50, test 13) from 5 people" in words
+    assert "each 3 to 8 steps of 2 values." in words
+    for split, data in splits.items():
+        y = data.y
+        assert f"target, {split} {len(y)} {y.mean():.4g}" in words
+    assert "Rows drawn at random (seed 0) from each third of the target" in words
+    names = {path.name for path in tmp_path.rglob("*.*")}
+    assert {"targets.csv", "targets.png", "lengths.png", "people.png"} <= names
+    assert not {"counts.csv", "class_counts.png"} & names
+    table = pd.read_csv(tmp_path / "targets.csv")
+    pd.testing.assert_frame_equal(table, bin_targets(splits))
+    facts = json.loads((tmp_path / "data.json").read_text(encoding="utf-8"))["splits"]["test"]
+    assert (facts["task"], facts["per_step"]) == ("regression", False)
+    assert facts["targets"][0]["mean"] == pytest.approx(splits["test"].y.mean())
+    save_exploration(explored({"all": make()}), tmp_path)
+    names = {path.name for path in tmp_path.rglob("*.*")}
+    assert not {"targets.csv", "targets.png", "targets.svg"} & names
+
+
+def test_labels_and_steps_are_told() -> None:
+    words = words_of({"all": tasks("multilabel")})
+    assert "50 rows with any of 3 labels from 5 people" in words
+    assert "A row may have several labels, or none." in words
+    assert "Guessing" not in words
+    data = tasks("classification", per_step=True)
+    words = words_of({"all": data})
+    assert "50 rows with one of 3 classes at each step, from 5 people" in words
+    counts = [
+        int((data.y == label)[np.arange(8) < data.lengths[:, None]].sum()) for label in range(3)
+    ]
+    best = int(np.argmax(counts))
+    share = 100 * counts[best] / data.lengths.sum()
+    assert (
+        f"Guessing {ACTIVITIES[best]} every time would be right for {share:.1f} % of the steps"
+        in words
+    )
+    assert f"all {data.lengths.sum()} 100.0 50 5" in words
+    words = words_of({"all": tasks("regression", True, 2)})
+    assert "50 rows with 2 numbers to predict at each step, from 5 people" in words
+    assert "one for each step that is not padding" in words
+
+
+def test_a_ts_file_has_its_page(tmp_path: Path) -> None:
+    path = tmp_path / "walks_TRAIN.ts"
+    path.write_text("@targetLabel true\n@data\n1,2,3:4,5,6:0.5\n7,?:8,9:-2\n1:2:3.25\n")
+    console = Console(file=io.StringIO(), width=120)
+    page = run_exploration(
+        str(path), options={"missing": "interpolate"}, results=tmp_path, console=console
+    )
+    assert page == tmp_path / "data-walks_TRAIN" / "report.html"
+    words = Page(page.read_text(encoding="utf-8")).words.replace(" ,", ",")
+    assert "3 rows with 1 number to predict, each 1 to 3 steps of 2 values." in words
+    printed = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "Numbers to predict" in printed
+    assert "1 to 3" in printed
+    numbers = "│ target │    3 │ 0.5833 │ 2.144 │  -2 │ 3.25 │"
+    assert numbers in printed
+    facts = json.loads((page.parent / "data.json").read_text(encoding="utf-8"))["splits"]["all"]
+    assert facts["sha256"] == load_ts(path, missing="interpolate").sha256
+    packed = tmp_path / "walks.ts.gz"
+    packed.write_bytes(gzip.compress(b"@classLabel true a b\n@data\n1,2:a\n3:b\n"))
+    assert load_named(str(packed), None, {}).splits["all"].labels.tolist() == ["a", "b"]
+
+
+def test_splits_of_several_kinds_are_refused() -> None:
+    with pytest.raises(ValueError, match="of the same kind, got regression in a, multilabel in b"):
+        explored({"a": tasks("regression"), "b": tasks("multilabel")})
 
 
 def test_other_data_take_nothing_over(tmp_path: Path) -> None:
