@@ -8,21 +8,20 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from jaxlstm.report.facts import section
-from jaxlstm.report.figure_confusion import confusion_matrix
-from jaxlstm.report.figure_curves import learning_curves
+from jaxlstm.report.draw_predictions import FIGURES as PREDICTION_FIGURES
+from jaxlstm.report.draw_predictions import Drawn, draw_predictions
+from jaxlstm.report.figure_curves import learning_curves, measure_name, metric_names
 from jaxlstm.report.figure_grid import grid_map
 from jaxlstm.report.figure_style import figure_bytes
 from jaxlstm.report.files import Run, load_run, write_atomic, write_run_files
 from jaxlstm.report.page import Image, embed, render
+from jaxlstm.report.problem import problem_of, section
 from jaxlstm.report.tables import best_cell
+from jaxlstm.report.text import score_note
 
-FIGURES = ("learning_curves", "grid", "confusion_matrix")
+FIGURES = ("learning_curves", "grid", *PREDICTION_FIGURES)
 KINDS = ("png", "svg")
 PHONE = 4.2  # inches
-
-#: A figure, the words for those who do not see it, and its caption.
-Drawn = tuple[Figure, str, str]
 
 
 def save_run(run: Run, folder: str | os.PathLike[str]) -> Path:
@@ -118,30 +117,24 @@ def _figures(run: Run, width: float | None) -> dict[str, Drawn]:
     figures = {
         "learning_curves": (
             learning_curves(run.curves, winner, width=width or 10.0),
-            "Loss and accuracy of every cell against the epoch, the best cell in colour",
+            f"{_measures(run)} of every cell against the epoch, the best cell in colour",
             _curves_caption(run, winner, count),
         ),
         "grid": (
             grid,
             f"Mean {scoring} of each of the {count} cells against its hyperparameters",
-            _grid_caption(grid, scoring),
+            _grid_caption(grid, scoring, score_note(scoring, run.results["score"])),
         ),
     }
     if run.predictions is not None and not run.predictions.empty:
-        classes = section(run.config, "data").get("classes")
-        many = len(classes or run.predictions["true"].unique()) > 12
-        figures["confusion_matrix"] = (
-            confusion_matrix(
-                run.predictions["true"].tolist(),
-                run.predictions["predicted"].tolist(),
-                classes,
-                width=width or (8.5 if many else 5.4),
-            ),
-            "Confusion matrix of the held-out rows, true classes down, predicted ones across",
-            "A row holds one true class; its colours are shares of that row, on a square-root "
-            "scale that lets few mistakes show.",
-        )
+        figures |= draw_predictions(run.predictions, problem_of(run.config), width)
     return figures
+
+
+def _measures(run: Run) -> str:
+    names = [measure_name(name) for name in ("loss", *metric_names(run.curves))]
+    text = ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else names[0]
+    return text[:1].upper() + text[1:]
 
 
 def _curves_caption(run: Run, winner: int | None, count: int) -> str:
@@ -158,15 +151,16 @@ def _curves_caption(run: Run, winner: int | None, count: int) -> str:
     return text
 
 
-def _grid_caption(grid: Figure, scoring: str) -> str:
+def _grid_caption(grid: Figure, scoring: str, note: str) -> str:
+    caption = ""
     if any(axes.images for axes in grid.axes):
-        return (
+        caption = (
             f"The mean {scoring} over the folds, the best cell in orange. "
             "Hatched: failed, or not in the grid."
         )
-    if any(axes.lines for axes in grid.axes):
-        return (
+    elif any(axes.lines for axes in grid.axes):
+        caption = (
             f"The {scoring} of each fold as small dots, their mean as a large one with one "
             "standard deviation to either side; the best cell in orange."
         )
-    return ""
+    return f"{caption} {note}".strip()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
 from jaxlstm.report.files import Run
+from jaxlstm.report.outcome import outcome, outcome_tiles
+from jaxlstm.report.problem import Problem, is_number, problem_of, section
 from jaxlstm.report.tables import (
     PREFIX,
     best_cell,
@@ -23,7 +25,8 @@ from jaxlstm.report.text import (
     count_text,
     duration_text,
     is_missing,
-    percent_text,
+    score_digits,
+    score_note,
     score_text,
     value_text,
 )
@@ -46,6 +49,8 @@ class Facts:
         folds: How many folds there are.
         seeds: How many seeds there are.
         scoring: What the scores are.
+        digits: Decimals of the scores.
+        problem: The task.
     """
 
     run: Run
@@ -60,6 +65,13 @@ class Facts:
     folds: int
     seeds: int
     scoring: str
+    digits: int
+    problem: Problem
+
+    @property
+    def score_note(self) -> str:
+        """A sentence on how to read the scores, or an empty text."""
+        return score_note(self.scoring, self.run.results["score"])
 
     @property
     def fits_text(self) -> str:
@@ -115,21 +127,8 @@ def count_facts(run: Run) -> Facts:
         # Folds may have seeds of their own: what counts is how many share a cell and a fold.
         seeds=int(results.groupby(["cell", "fold"])["seed"].nunique().max()) if len(results) else 0,
         scoring=str(run.summary.get("scoring") or "score"),
-    )
-
-
-def section(settings: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """Return a dictionary inside another, an empty one where it is missing or null."""
-    value = settings.get(name)
-    return value if isinstance(value, Mapping) else {}
-
-
-def is_number(value: Any) -> TypeGuard[float]:
-    """Return whether a value is a finite number."""
-    return (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and bool(np.isfinite(float(value)))
+        digits=score_digits(results["score"]),
+        problem=problem_of(run.config),
     )
 
 
@@ -152,7 +151,7 @@ def device_text(device: Mapping[str, Any]) -> str:
 
 def headline(facts: Facts) -> Markup:
     """Return the report's first paragraph: how much was trained, what won, how good it is."""
-    plan, test = section(facts.run.summary, "plan"), section(facts.run.summary, "test")
+    plan = section(facts.run.summary, "plan")
     bold = Markup("<b>{}</b>").format
     sentence = Markup("{} ({})").format(bold(count_text(facts.fits, "fit")), facts.fits_text)
     if is_number(plan.get("programs")):
@@ -187,14 +186,9 @@ def headline(facts: Facts) -> Markup:
                 name, facts.scoring, bold(_plus_minus(facts)), over
             )
         )
-    if is_number(test.get("accuracy")):
-        rows = test.get("rows")
-        held_out = f"{rows:,} held-out rows" if is_number(rows) else "the held-out rows"
-        parts.append(
-            Markup("Refitted on all training rows, it gets {} of {} right.").format(
-                bold(percent_text(test["accuracy"])), held_out
-            )
-        )
+        if facts.score_note:
+            parts.append(Markup("{}").format(facts.score_note))
+    parts += outcome(facts.problem, facts.run.summary)
     if facts.failed == facts.fits:
         parts.append(Markup('<b class="bad">Every fit failed.</b>'))
     elif facts.failed:
@@ -207,20 +201,17 @@ def headline(facts: Facts) -> Markup:
 def tiles(facts: Facts) -> list[dict[str, Any]]:
     """Return the main numbers: each a label, a value, a note, and whether it is bad news."""
     summary = facts.run.summary
-    plan, test, seconds = (section(summary, name) for name in ("plan", "test", "seconds"))
-    found = []
+    plan, seconds = section(summary, "plan"), section(summary, "seconds")
+    found: list[dict[str, Any]] = []
 
     def add(label: str, value: str, note: str = "", bad: bool = False) -> None:
         found.append({"label": label, "value": value, "note": note, "bad": bad})
 
-    if is_number(test.get("accuracy")):
-        rows = test.get("rows")
-        note = f"{count_text(rows, 'held-out row')}" if is_number(rows) else "held-out rows"
-        add("Test accuracy", percent_text(test["accuracy"]), note)
+    found += outcome_tiles(facts.problem, summary)
     if facts.winner is not None:
-        spread = "" if is_missing(facts.std) else f"± {score_text(facts.std)}, "
+        spread = "" if is_missing(facts.std) else f"± {score_text(facts.std, facts.digits)}, "
         note = f"{spread}{count_text(facts.folds, 'fold')}"
-        add(f"Best mean {facts.scoring}", score_text(facts.mean), note)
+        add(f"Best mean {facts.scoring}", score_text(facts.mean, facts.digits), note)
     add(
         "Fits",
         f"{facts.fits:,}",
@@ -242,5 +233,5 @@ def tiles(facts: Facts) -> list[dict[str, Any]]:
 
 def _plus_minus(facts: Facts) -> str:
     if is_missing(facts.std):
-        return score_text(facts.mean)
-    return f"{score_text(facts.mean)} ± {score_text(facts.std)}"
+        return score_text(facts.mean, facts.digits)
+    return f"{score_text(facts.mean, facts.digits)} ± {score_text(facts.std, facts.digits)}"

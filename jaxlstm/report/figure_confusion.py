@@ -35,6 +35,7 @@ def confusion_matrix(
     *,
     normalize: bool = False,
     width: float = 7.0,
+    noun: str = "row",
 ) -> Figure:
     """Draw the confusion matrix: each row is a true class, coloured by its rows' fractions.
 
@@ -46,6 +47,7 @@ def confusion_matrix(
         classes: The classes' names, in order; by default the labels that occur, sorted.
         normalize: Write each count as a percentage of its row, of the true class, instead.
         width: Inches, at most; a few classes take less.
+        noun: The name of what is counted, `"row"` or `"step"`.
 
     Returns:
         The figure.
@@ -122,7 +124,7 @@ def confusion_matrix(
         ticks=[0, 0.01, 0.05, 0.2, 0.5, 1],
         format=PercentFormatter(1, decimals=0),
     )
-    colour_bar.set_label("share of the true class's rows", color=QUIET)
+    colour_bar.set_label(f"share of the true class's {noun}s", color=QUIET)
     colour_bar.outline.set_visible(False)
     return figure
 

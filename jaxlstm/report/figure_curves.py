@@ -1,4 +1,4 @@
-"""Learning curves: loss and accuracy against the epoch."""
+"""Learning curves: the loss and the task's metrics against the epoch."""
 
 from __future__ import annotations
 
@@ -26,38 +26,77 @@ from jaxlstm.report.text import count_text, shorten
 
 _OTHERS = "#8b95a1"
 _OTHERS_LABEL = ", mean validation"
+_NAMES = {"mse": "mean squared error", "mae": "mean absolute error"}
+_LABELS = {"accuracy": "accuracy (fraction right)", "mse": "loss (mean squared error)"}
+#: Bounded by 0 and 1.
+_FRACTIONS = ("accuracy",)
+_LOG_RANGE = 100
+
+
+def metric_names(curves: pd.DataFrame) -> list[str]:
+    """Return the metrics that curves hold beside the loss, in the order of their columns."""
+    names = [str(name) for name in curves.columns]
+    metrics = dict.fromkeys(name.removeprefix("val_") for name in names if name.startswith("val_"))
+    return [name for name in metrics if name != "loss" and f"train_{name}" in names]
+
+
+def curve_measures(curves: pd.DataFrame) -> list[str]:
+    """Return what the learning curves show: the loss, and the metrics with a finite value.
+
+    A mean squared error that is the loss itself has no panel of its own.
+    """
+    return [
+        name
+        for name in ("loss", *metric_names(curves))
+        if np.isfinite(_values(curves[[f"train_{name}", f"val_{name}"]])).any()
+        and not (name == "mse" and _is_loss(curves, name))
+    ]
+
+
+def _is_loss(curves: pd.DataFrame, metric: str) -> bool:
+    if metric not in metric_names(curves):
+        return False
+    values, losses = (
+        _values(curves[[f"train_{name}", f"val_{name}"]]) for name in (metric, "loss")
+    )
+    return np.isfinite(losses).any() and np.allclose(values, losses, 1e-5, equal_nan=True)
+
+
+def measure_name(measure: str) -> str:
+    """Return a measure's name in words, `mean squared error`."""
+    return _NAMES.get(measure, measure.replace("_", " "))
 
 
 @drawing()
 def learning_curves(
     curves: pd.DataFrame, best_cell: int | None = None, *, width: float = 10.0
 ) -> Figure:
-    """Draw loss and accuracy against the epoch, the best cell in colour, the others faint.
+    """Draw loss and metrics against the epoch, the best cell in colour, the others faint.
 
     The best cell's lines are means over its folds and seeds, inside a band from the smallest
-    to the largest; each other cell is one thin line, its mean on the validation rows.
+    to the largest; each other cell is one thin line, its mean on the validation rows. Losses and
+    errors of a regression have a logarithmic axis where they span more than two decades.
 
     Args:
-        curves: A run's curves, one row a trial and epoch; trial -1 is the refit.
+        curves: A run's curves, one row per trial and epoch; trial -1 is the refit.
         best_cell: The cell to bring out; None leaves all cells faint.
-        width: Inches; below 6.5 the two panels stand one above the other.
+        width: Inches; below 6.5 the panels stand one above the other.
 
     Returns:
         The figure.
     """
-    measures = [
-        name
-        for name in ("loss", "accuracy")
-        if np.isfinite(_values(curves[[f"train_{name}", f"val_{name}"]])).any()
-    ]
+    measures = curve_measures(curves)
     if not measures:
         return statement("No learning curves", "no trial finished an epoch", width)
     stacked = width < 6.5
     shape = (len(measures), 1) if stacked else (1, len(measures))
     figure = new_figure(width, 2.6 * len(measures) + 0.9 if stacked else 4.1)
     panels = figure.subplots(*shape, squeeze=False).ravel()
+    errors = "mse" in metric_names(curves)
     for axes, measure in zip(panels, measures, strict=True):
-        _draw_measure(axes, curves, measure, best_cell)
+        _draw_measure(axes, curves, measure, best_cell, errors)
+        if measure == "loss" and _is_loss(curves, "mse"):
+            axes.set_ylabel(_LABELS["mse"])
     entries = {}
     for axes in panels:
         entries.update(
@@ -171,7 +210,9 @@ def _draw_cell(axes: Axes, own: pd.DataFrame, measure: str, names: tuple[str, st
     axes.grid(axis="y")
 
 
-def _draw_measure(axes: Axes, curves: pd.DataFrame, measure: str, best: int | None) -> None:
+def _draw_measure(
+    axes: Axes, curves: pd.DataFrame, measure: str, best: int | None, errors: bool
+) -> None:
     search = curves[curves["trial"] >= 0]
     refit = curves[curves["trial"] < 0]
     single = curves["epoch"].nunique() == 1  # a line through one point is invisible
@@ -225,18 +266,34 @@ def _draw_measure(axes: Axes, curves: pd.DataFrame, measure: str, best: int | No
             label="refit on all rows, training",
         )
         seen.append(values)
+    # The cross-entropy of a classifier is read against its accuracy, on a linear axis.
+    log = errors and measure not in _FRACTIONS and _spans_decades(_values(others), seen)
+    if log:
+        axes.set_yscale("log")
     _limit(axes, measure, _values(others), seen)
-    axes.set_title(measure.capitalize(), pad=8)
+    if errors and axes.get_ylim()[0] < 0 and axes.dataLim.ymin >= 0:
+        axes.set_ylim(bottom=0)
+    name = measure_name(measure)
+    axes.set_title(name[:1].upper() + name[1:], pad=8)
     axes.set_xlabel("epoch")
-    axes.set_ylabel("accuracy (fraction right)" if measure == "accuracy" else "loss")
+    axes.set_ylabel(_LABELS["accuracy"] if measure == "accuracy" else name)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, nbins=8))
     axes.margins(x=0.02)
     axes.grid(axis="y")
 
 
+def _spans_decades(others: np.ndarray, winner: list[np.ndarray]) -> bool:
+    """Return whether positive values differ so much that a linear axis would hide the small."""
+    values = np.concatenate([others.ravel(), *winner])
+    values = values[np.isfinite(values)]
+    if not len(values) or values.min() <= 0:
+        return False
+    return bool(np.percentile(values, 98) > _LOG_RANGE * values.min())
+
+
 def _limit(axes: Axes, measure: str, others: np.ndarray, winner: list[np.ndarray]) -> None:
     """Keep a cell that diverged from squeezing all the other lines flat."""
-    if measure == "accuracy":
+    if measure in _FRACTIONS:
         axes.set_ylim(top=min(axes.get_ylim()[1], 1.02))
         return
     finite = others[np.isfinite(others)]
@@ -245,10 +302,11 @@ def _limit(axes: Axes, measure: str, others: np.ndarray, winner: list[np.ndarray
     if not len(finite) or not len(values):
         return
     top = max(values.max(), float(np.percentile(finite, 95)), 0.0)
-    if finite.max() > 3 * top > 0:
-        axes.set_ylim(top=1.1 * top)
+    factor, room = (100, 2.0) if axes.get_yscale() == "log" else (3, 1.1)
+    if finite.max() > factor * top > 0:
+        axes.set_ylim(top=room * top)
         axes.annotate(
-            "higher losses not shown",
+            "higher losses not shown" if measure == "loss" else "higher values not shown",
             (0.99, 0.985),
             xycoords="axes fraction",
             ha="right",

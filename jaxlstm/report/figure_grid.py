@@ -12,7 +12,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from jaxlstm.report.figure_ranking import draw_ranking
+from jaxlstm.report.figure_ranking import draw_ranking, limit_scores
 from jaxlstm.report.figure_style import (
     EMPTY,
     FONT_SIZE,
@@ -40,6 +40,7 @@ from jaxlstm.report.text import (
     count_text,
     exact_text,
     python_value,
+    score_digits,
     score_text,
     shorten,
     value_text,
@@ -89,9 +90,10 @@ def grid_map(
     if len(cells) == 1:
         row = cells.iloc[0]
         folds = count_text(len(row["scores"]), "fold")
-        spread = f" ± {score_text(row['std'])}" if row["fits"] > 1 else ""
+        digits = score_digits([row["mean"]])
+        spread = f" ± {score_text(row['std'], digits)}" if row["fits"] > 1 else ""
         return statement(
-            f"{score_text(row['mean'])}{spread}",
+            f"{score_text(row['mean'], digits)}{spread}",
             f"mean {shorten(scoring, 40)} over {folds}: one cell, no grid",
             width,
         )
@@ -171,6 +173,7 @@ def _draw_heat_maps(
     height = down * (panel + title + 0.15) + below + 0.35
     figure = new_figure(left + bar + across * (len(x_names) * cell_width + 0.15), height)
     panels = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
+    digits = score_digits(cells["mean"], 3)
     low, high, cut = score_range(cells["mean"].to_numpy(dtype=float))
     norm, extend = Normalize(low, high), "min" if cut else "neither"
     image = None
@@ -198,7 +201,7 @@ def _draw_heat_maps(
             for (i, j), mean in np.ndenumerate(means):
                 if np.isfinite(mean):
                     colour = on_colour(SCORES(norm(mean)))
-                    text = score_text(mean, 3)
+                    text = score_text(mean, digits)
                     size = min(9.0, 72 * (cell_width - 0.1) / (0.62 * len(text)))
                     axes.text(j, i, text, ha="center", va="center", color=colour, size=size)
         axes.set_xticks(np.arange(1, len(x_names)) - 0.5, minor=True)
@@ -311,6 +314,7 @@ def _draw_dots(
     axes.set_xlim(-0.6, len(names) - 0.4)
     axes.set_xlabel(label(shorten(_bare_name(name), 40)))
     axes.set_ylabel(label(shorten(scoring, 28)))
+    limit_scores(axes, cells, upright=True)
     axes.grid(axis="y")
     figure.legend(loc="outside upper left", ncols=3, borderaxespad=0.3)
     return figure

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jaxlstm.report.figure_style import (
@@ -16,7 +17,7 @@ from jaxlstm.report.figure_style import (
     new_figure,
     text_width,
 )
-from jaxlstm.report.tables import PREFIX
+from jaxlstm.report.tables import PREFIX, score_range
 from jaxlstm.report.text import shorten, value_text
 
 MOST_ROWS = 40
@@ -115,6 +116,7 @@ def draw_ranking(
                 label=text,
             )
     right.set_xlabel(label(shorten(scoring, 40)))
+    limit_scores(right, shown, upright=False)
     right.grid(axis="x")
     handles, labels = right.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper right", ncols=3, borderaxespad=0.3)
@@ -133,6 +135,30 @@ def draw_ranking(
             color=QUIET,
         )
     return figure
+
+
+def limit_scores(axes: Axes, cells: pd.DataFrame, *, upright: bool) -> None:
+    """Keep a few scores far below 0 from squeezing all the others together.
+
+    Args:
+        axes: The axes with the scores.
+        cells: The cells that are drawn.
+        upright: Whether scores rise upwards; else to the right.
+    """
+    scores = np.concatenate([list(folds.values()) for folds in cells["scores"]])
+    if not np.isfinite(scores).any() or np.nanmin(scores) >= 0:
+        return
+    means = cells["mean"].to_numpy(dtype=float)
+    low, high, _ = score_range(means if np.isfinite(means).any() else scores)
+    room = max(high - low, 0.05 * abs(high))
+    floor = low - 0.5 * room
+    if np.nanmin(scores) >= floor - room:
+        return
+    (axes.set_ylim if upright else axes.set_xlim)(floor, np.nanmax(scores) + 0.1 * room)
+    axes.annotate(
+        "lower scores not shown", (0.01, 0.01), xycoords="axes fraction", size=7.5, color=QUIET,
+        va="bottom",
+    )  # fmt: skip
 
 
 def _columns(

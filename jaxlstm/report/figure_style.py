@@ -18,6 +18,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
 
+from jaxlstm.report.text import shorten
+
 INK = "#1d2329"
 QUIET = "#5d6772"
 HAIRLINE = "#c9ced4"
@@ -178,6 +180,14 @@ def label(text: str) -> str:
         else:
             characters.append(character if _drawable(character) else "\N{WHITE SQUARE}")
     return "".join(characters).replace("$", r"\$")
+
+
+def fit(text: str, inches: float, size: float = FONT_SIZE) -> str:
+    """Return a text cut to a length in inches, as `label` makes it safe to draw."""
+    length = len(text)
+    while length > 8 and text_width(shorten(text, length), size) > inches:
+        length -= 1
+    return label(shorten(text, length))
 
 
 def statement(headline: str, detail: str, width: float) -> Figure:

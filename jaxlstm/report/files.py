@@ -1,19 +1,13 @@
-"""A run as files: two or three csv tables and two JSON files, written atomically.
-
-The csv files are written and read here rather than by pandas: a float must come back bit for
-bit, `01` must stay text, and a damaged file must be refused with its line and column.
-"""
+"""A run as files: two or three csv tables and two JSON files, written atomically."""
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import json
 import math
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -21,40 +15,49 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxlstm.report.text import exact_text, is_missing, python_value
+from jaxlstm.report.csv_tables import (
+    FLAG,
+    NUMBER,
+    STATUS,
+    TEXT,
+    WHOLE,
+    Kind,
+    csv_text,
+    parse_csv,
+)
+from jaxlstm.report.problem import Problem, problem_of
+from jaxlstm.report.text import exact_text, is_missing
 
-RESULT_COLUMNS: dict[str, type] = {
-    "trial": int,
-    "cell": int,
-    "fold": int,
-    "seed": int,
-    "group": int,
-    "status": str,
-    "epochs": int,
-    "train_loss": float,
-    "train_accuracy": float,
-    "val_loss": float,
-    "val_accuracy": float,
-    "score": float,
+RESULT_COLUMNS: dict[str, Kind] = {
+    "trial": WHOLE,
+    "cell": WHOLE,
+    "fold": WHOLE,
+    "seed": WHOLE,
+    "group": WHOLE,
+    "status": STATUS,
+    "epochs": WHOLE,
+    "train_loss": NUMBER,
+    "val_loss": NUMBER,
+    "score": NUMBER,
 }
-CURVE_COLUMNS: dict[str, type] = {
-    "trial": int,
-    "cell": int,
-    "fold": int,
-    "epoch": int,
-    "learning_rate": float,
-    "train_loss": float,
-    "train_accuracy": float,
-    "val_loss": float,
-    "val_accuracy": float,
+CURVE_COLUMNS: dict[str, Kind] = {
+    "trial": WHOLE,
+    "cell": WHOLE,
+    "fold": WHOLE,
+    "epoch": WHOLE,
+    "learning_rate": NUMBER,
+    "train_loss": NUMBER,
+    "val_loss": NUMBER,
 }
-PREDICTION_COLUMNS: dict[str, type] = {
-    "row": int,
-    "true": object,
-    "predicted": object,
-    "probability": float,
+#: Columns that predictions may have beside `row`, `true` and `predicted`.
+PREDICTION_COLUMNS: dict[str, Kind] = {
+    "probability": NUMBER,
+    "step": WHOLE,
+    "target": TEXT,
+    "naive": NUMBER,
+    "seasonal_naive": NUMBER,
 }
-STATUSES = ("ok", "failed")
+PARTS = ("train_", "val_")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -62,15 +65,19 @@ class Run:
     """What one search did, as plain tables and dictionaries.
 
     Attributes:
-        results: One row a trial (cell x fold x seed): the columns of `RESULT_COLUMNS`, and one
-            column `param_<name>` for each searched hyperparameter.
-        curves: One row a trial and epoch, columns `CURVE_COLUMNS`; losses in the loss's own
-            units, accuracies as fractions. Trial -1 is the refit on all training rows.
+        results: One row per trial (cell x fold x seed): the columns of `RESULT_COLUMNS`, one
+            column `param_<name>` for each searched hyperparameter, and for each metric of the
+            task the columns `train_<metric>` and `val_<metric>`: accuracy as a fraction, mse and
+            mae in the target's units.
+        curves: One row per trial and epoch, the columns of `CURVE_COLUMNS` and those of the
+            metrics; losses in the loss's own units. Trial -1 is the refit on all training rows.
         config: Everything needed to repeat the run: name, title, command, config, versions,
-            device, data, created.
-        summary: What came out: best, scoring, plan, test, seconds, comparison, notes. Any key
-            may be missing; the report then lacks that section.
-        predictions: The held-out test rows, columns `PREDICTION_COLUMNS`, or None.
+            device, data, created. `data` says which task it is, see `Problem`.
+        summary: The outcome: best, scoring, plan, test, baselines, seconds, comparison, notes.
+            Any key may be missing; the report then lacks that section.
+        predictions: The held-out rows, one line per row, step and target, or None: `row`, `true`,
+            `predicted`, and any of `PREDICTION_COLUMNS` and `group`. Labels for classification,
+            0 or 1 for each label (`target`) for multilabel, numbers for regression.
     """
 
     results: pd.DataFrame
@@ -117,14 +124,21 @@ def write_run_files(run: Run, folder: str | os.PathLike[str]) -> None:
         ValueError: A table lacks a column, or a column holds something of another kind.
     """
     texts: dict[str, str | None] = {
-        "results.csv": csv_text(run.results, RESULT_COLUMNS, "results"),
-        "curves.csv": csv_text(run.curves, CURVE_COLUMNS, "curves"),
-        "predictions.csv": None,
         "config.json": json_text(sorted_sections(run.config, "config", "versions"), "config"),
         "summary.json": json_text(run.summary, "summary"),
+        "predictions.csv": None,
     }
+    problem = problem_of(run.config, "run.config")
+    for name, frame, required in (
+        ("results", run.results, RESULT_COLUMNS),
+        ("curves", run.curves, CURVE_COLUMNS),
+    ):
+        names = [str(column) for column in frame.columns]
+        texts[f"{name}.csv"] = csv_text(frame, metric_columns(names, required), name)
     if run.predictions is not None:
-        texts["predictions.csv"] = csv_text(run.predictions, PREDICTION_COLUMNS, "predictions")
+        names = [str(column) for column in run.predictions.columns]
+        columns = prediction_columns(names, problem)
+        texts["predictions.csv"] = csv_text(run.predictions, columns, "predictions")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
@@ -151,75 +165,56 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
         ValueError: A file is damaged; the sentence names the file and the line or column.
     """
     folder = Path(folder)
-    predictions = folder / "predictions.csv"
+    results, curves, predictions = (
+        folder / f"{name}.csv" for name in ("results", "curves", "predictions")
+    )
+    config = _read_json(folder / "config.json")
+    problem = problem_of(config, str(folder / "config.json"))
     return Run(
-        results=_read_csv(folder / "results.csv", RESULT_COLUMNS),
-        curves=_read_csv(folder / "curves.csv", CURVE_COLUMNS),
-        config=_read_json(folder / "config.json"),
+        results=parse_csv(
+            _read_text(results), results, lambda names: metric_columns(names, RESULT_COLUMNS)
+        ),
+        curves=parse_csv(
+            _read_text(curves), curves, lambda names: metric_columns(names, CURVE_COLUMNS)
+        ),
+        config=config,
         summary=_read_json(folder / "summary.json"),
-        predictions=_read_csv(predictions, PREDICTION_COLUMNS) if predictions.exists() else None,
+        predictions=parse_csv(
+            _read_text(predictions), predictions, lambda names: prediction_columns(names, problem)
+        )
+        if predictions.exists()
+        else None,
     )
 
 
-def csv_text(frame: pd.DataFrame, columns: Mapping[str, type], argument: str) -> str:
-    """Return a table as csv, each value as its exact text.
+def metric_columns(names: Sequence[str], required: Mapping[str, Kind]) -> dict[str, Kind]:
+    """Return the columns that results or curves must have: a metric is in both parts or in none.
 
     Args:
-        frame: The table.
-        columns: The columns that it must have and what they hold; any other holds anything.
-        argument: What the table is, for an error.
-
-    Raises:
-        ValueError: A column is missing, or holds something of another kind.
+        names: The table's columns.
+        required: Those it must have whatever the metrics are.
     """
-    names = [str(name) for name in frame.columns]
-    _check_header(names, columns, f"run.{argument}")
-    texts = []
-    for position, name in enumerate(names):
-        values = frame.iloc[:, position].tolist()
-        kind = columns.get(name, object)
-        texts.append([_field(value, kind, f"run.{argument}[{name!r}]") for value in values])
-    rows = [names, *zip(*texts, strict=True)]
-    return "".join(",".join(map(_quoted, row)) + "\n" for row in rows)
+    metrics = dict.fromkeys(
+        name.removeprefix(part) for name in names for part in PARTS if name.startswith(part)
+    )
+    return dict(required) | {part + metric: NUMBER for metric in metrics for part in PARTS}
 
 
-def _quoted(field: str) -> str:
-    # Python's csv writer leaves a lone carriage return bare, which its reader takes for a line end.
-    if any(mark in field for mark in ',"\r\n'):
-        return '"' + field.replace('"', '""') + '"'
-    return field
+def prediction_columns(names: Sequence[str], problem: Problem) -> dict[str, Kind | None]:
+    """Return the columns that predictions must have, and the optional ones they do have.
 
-
-def _field(value: Any, kind: type, where: str) -> str:
-    value = python_value(value)
-    if kind is object:
-        return exact_text(value)
-    if kind is str:
-        if value not in STATUSES:
-            raise ValueError(f"{where} holds {value!r}; allowed: {' or '.join(STATUSES)}")
-        return str(value)
-    try:
-        if kind is int:
-            if int(value) == value:
-                return repr(int(value))
-        else:
-            return "" if is_missing(value) else repr(float(value))
-    except (TypeError, ValueError, OverflowError):
-        pass
-    raise ValueError(f"{where} holds {value!r}; {_KINDS[kind]} is needed")
-
-
-_KINDS = {int: "a whole number", float: "a number"}
-
-
-def _check_header(names: list[str], columns: Mapping[str, type], where: str) -> None:
-    for name in columns:
-        if name not in names:
-            found = ", ".join(map(repr, names)) or "none"
-            raise ValueError(f"{where}: the column {name!r} is missing; columns found: {found}")
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"{where}: the column {name!r} appears {names.count(name)} times")
+    Args:
+        names: The table's columns.
+        problem: What was learned, which decides what a label is.
+    """
+    # A class may be of any kind.
+    label = {"multilabel": FLAG, "regression": NUMBER}.get(problem.task)
+    required: dict[str, Kind | None] = {"row": WHOLE, "true": label, "predicted": label}
+    if problem.task == "multilabel":
+        required["target"] = TEXT
+    if problem.per_step:
+        required["step"] = WHOLE
+    return required | {name: kind for name, kind in PREDICTION_COLUMNS.items() if name in names}
 
 
 def _read_text(path: Path) -> str:
@@ -235,86 +230,6 @@ def _read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ValueError(f"{path}: line {line} is not UTF-8 text") from None
-
-
-def _read_csv(path: Path, columns: Mapping[str, type]) -> pd.DataFrame:
-    text = _read_text(path)
-    if not text.strip():
-        raise ValueError(f"{path} is empty; a header line with the columns' names is needed")
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    lines: list[int] = []
-    rows: list[list[str]] = []
-    try:
-        header = next(reader)
-        _check_header(header, columns, str(path))
-        for row in reader:
-            if len(row) != len(header):
-                raise ValueError(
-                    f"{path}: line {reader.line_num} has {len(row)} values, "
-                    f"the header names {len(header)} columns"
-                )
-            lines.append(reader.line_num)
-            rows.append(row)
-    except csv.Error as error:
-        raise ValueError(f"{path}: line {reader.line_num} is not valid csv: {error}") from None
-    if not text.endswith("\n"):
-        raise ValueError(f"{path}: line {reader.line_num} is cut short: it has no line end")
-    table: dict[str, pd.Series] = {}
-    for position, name in enumerate(header):
-        fields = [row[position] for row in rows]
-        kind = columns.get(name, object)
-        if kind is object:
-            table[name] = _guess_series(fields)
-            continue
-        values = []
-        for line, field in zip(lines, fields, strict=True):
-            try:
-                values.append(_PARSERS[kind](field))
-            except ValueError:
-                needed = _KINDS.get(kind) or " or ".join(map(repr, STATUSES))
-                raise ValueError(
-                    f"{path}: line {line}, column {name!r}: {field!r} found, {needed} is needed"
-                ) from None
-        table[name] = pd.Series(values, dtype=None if values else kind)
-    return pd.DataFrame(table, columns=header)
-
-
-def _float(field: str) -> float:
-    return float(field) if field else math.nan
-
-
-def _status(field: str) -> str:
-    if field not in STATUSES:
-        raise ValueError(field)
-    return field
-
-
-_PARSERS: dict[type, Callable[[str], Any]] = {int: int, float: _float, str: _status}
-_BOOLEANS = {"True": True, "False": False}
-
-
-def _guess_series(fields: list[str]) -> pd.Series:
-    """Make numbers or booleans of a column only where writing them again gives the same text."""
-    present = [field for field in fields if field]
-    values: list[Any] = [field if field else math.nan for field in fields]
-    if present and all(field in _BOOLEANS for field in present):
-        values = [_BOOLEANS.get(field, math.nan) for field in fields]
-    elif present and all(_number(field) is not None for field in present):
-        values = [_number(field) if field else math.nan for field in fields]
-    kinds = {type(value) for value in values}
-    # pandas would make floats of mixed integers and NaN, which are then another text.
-    return pd.Series(values, dtype=object if len(kinds) > 1 or not values else None)
-
-
-def _number(field: str) -> int | float | None:
-    for kind in (int, float):
-        try:
-            number = kind(field)
-        except ValueError:
-            continue
-        if repr(number) == field:
-            return number
-    return None
 
 
 def sorted_sections(settings: Mapping[str, Any], *names: str) -> dict[str, Any]:

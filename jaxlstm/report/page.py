@@ -16,26 +16,22 @@ from jaxlstm.report.facts import (
     Facts,
     count_facts,
     headline,
-    is_number,
     params_text,
-    section,
     tiles,
 )
 from jaxlstm.report.figure_style import figure_bytes
 from jaxlstm.report.files import Run
+from jaxlstm.report.problem import is_number, section
+from jaxlstm.report.sections import prediction_section
 from jaxlstm.report.tables import (
     PREFIX,
-    class_scores,
-    count_confusion,
     parameter_columns,
     score_range,
-    worst_confusions,
 )
 from jaxlstm.report.text import (
     bytes_text,
     count_text,
     duration_text,
-    percent_text,
     score_text,
     value_text,
 )
@@ -113,8 +109,8 @@ def render(run: Run, images: Mapping[str, Image]) -> str:
 
     Args:
         run: The run.
-        images: The figures by name: learning_curves, grid, confusion_matrix; those missing
-            are left out.
+        images: The figures by name: learning_curves, grid, and those of the predictions; those
+            missing are left out.
 
     Returns:
         The page: no script, nothing to fetch, every text of the run escaped.
@@ -133,12 +129,13 @@ def render(run: Run, images: Mapping[str, Image]) -> str:
         "plan": _plan(facts),
         "stages": _stages(section(summary, "seconds")),
         "ranking": _ranking(facts),
-        "classes": _classes(run),
+        **prediction_section(run.predictions, facts.problem, _forecasts(facts)),
         "scoring": facts.scoring,
+        "score_note": facts.score_note,
         "command": str(config.get("command") or ""),
         "panels": [
             ("Configuration", pairs(section(config, "config"))),
-            ("Data", pairs({**data, "classes": class_names(data.get("classes"))} if data else {})),
+            ("Data", pairs(_described(data))),
             ("Machine", pairs(section(config, "device"))),
             ("Versions", pairs(section(config, "versions"))),
         ],
@@ -146,6 +143,27 @@ def render(run: Run, images: Mapping[str, Image]) -> str:
         "visible": VISIBLE_ROWS,
     }
     return fill("report.html.jinja", context)
+
+
+def _forecasts(facts: Facts) -> dict[str, Any]:
+    """Return the scores of the model and of the baselines by name, none without baselines."""
+    baselines = section(facts.run.summary, "baselines")
+    return {"this model": section(facts.run.summary, "test"), **baselines} if baselines else {}
+
+
+def _described(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is said of the data, long lists cut and what does not apply left out."""
+    found = {name: value for name, value in data.items() if value is not False}
+    if found.get("targets") == found.get("classes"):
+        found.pop("targets", None)
+    for name in ("classes", "targets"):
+        if name in found:
+            found[name] = class_names(found[name])
+    lengths = found.get("lengths")
+    if isinstance(lengths, list | tuple) and len(lengths) == 3 and all(map(is_number, lengths)):
+        low, middle, high = lengths
+        found["lengths"] = f"{low:,g} to {high:,g} steps, median {middle:,g}"
+    return found
 
 
 def fill(template: str, context: Mapping[str, Any]) -> str:
@@ -248,6 +266,7 @@ def _ranking(facts: Facts) -> dict[str, Any]:
     cells = facts.cells
     folds = sorted({fold for scores in cells["scores"] for fold in scores})
     scores = np.array([value for row in cells["scores"] for value in row.values()], dtype=float)
+    digits = facts.digits
     low, high, cut = score_range(scores) if np.isfinite(scores).any() else (0.0, 1.0, False)
 
     def place(value: float) -> float:
@@ -263,13 +282,13 @@ def _ranking(facts: Facts) -> dict[str, Any]:
                 "rank": rank if np.isfinite(mean) else "–",
                 "best": row["cell"] == facts.winner,
                 "params": [value_text(row[name]) for name in facts.varied],
-                "mean": score_text(mean),
-                "std": score_text(std),
-                "folds": [score_text(row["scores"].get(fold)) for fold in folds],
+                "mean": score_text(mean, digits),
+                "std": score_text(std, digits),
+                "folds": [score_text(row["scores"].get(fold), digits) for fold in folds],
                 "dots": [place(value) for value in finite],
                 "tick": place(mean) if np.isfinite(mean) else None,
                 "whisker": [place(mean - std), place(mean + std)] if np.isfinite(std) else None,
-                "spoken": ", ".join(score_text(value) for value in finite) or "no score",
+                "spoken": ", ".join(score_text(value, digits) for value in finite) or "no score",
                 "epochs": f"{row['epochs']:.4g}",
                 "status": "ok" if not row["failed"] else f"{ok} of {row['fits']} ok",
                 "failed": bool(row["failed"]),
@@ -284,53 +303,14 @@ def _ranking(facts: Facts) -> dict[str, Any]:
         "folds": [f"fold {fold}" for fold in folds],
         "low": ""
         if not np.isfinite(scores).any()
-        else ("\N{LESS-THAN OR EQUAL TO} " if cut else "") + score_text(low, 3),
-        "high": score_text(high, 3) if np.isfinite(scores).any() else "",
+        else ("\N{LESS-THAN OR EQUAL TO} " if cut else "") + score_text(low, digits - 1),
+        "high": score_text(high, digits - 1) if np.isfinite(scores).any() else "",
         "same": params_text({name.removeprefix(PREFIX): first[name] for name in constant}),
         "failed": [
             f"cell {row.cell}, fold {row.fold}, seed {row.seed}"
             for row in failed.head(8).itertuples()
         ],
         "more_failed": max(len(failed) - 8, 0),
-    }
-
-
-def _classes(run: Run) -> dict[str, Any] | None:
-    """Return the tables of the classes, or None without predictions."""
-    if run.predictions is None or run.predictions.empty:
-        return None
-    confusion = count_confusion(
-        run.predictions["true"].tolist(),
-        run.predictions["predicted"].tolist(),
-        section(run.config, "data").get("classes"),
-    )
-    scores = class_scores(confusion)
-    right = np.trace(confusion.counts) / max(confusion.counts.sum(), 1)
-    return {
-        "rows": [
-            {
-                "name": row["name"],
-                "precision": percent_text(row["precision"]),
-                "recall": percent_text(row["recall"]),
-                "f1": percent_text(row["f1"]),
-                "bar": round(100 * row["f1"], 1),
-                "support": f"{row['support']:,}",
-            }
-            for row in scores.to_dict("records")
-        ],
-        "mean": {name: percent_text(scores[name].mean()) for name in ("precision", "recall", "f1")},
-        "support": f"{int(scores['support'].sum()):,}",
-        "accuracy": percent_text(right),
-        "many": len(scores) > 12,
-        "worst": [
-            {
-                "true": true,
-                "predicted": predicted,
-                "count": f"{count:,}",
-                "share": percent_text(share),
-            }
-            for true, predicted, count, share in worst_confusions(confusion, 6)
-        ],
     }
 
 

@@ -14,9 +14,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from jaxlstm.report.draw import KINDS, PHONE, Drawn, finish_figures
-from jaxlstm.report.facts import section
 from jaxlstm.report.files import csv_text, json_text, sorted_sections, write_atomic
 from jaxlstm.report.page import VISIBLE_ROWS, Image, class_names, date_text, fill, pairs
+from jaxlstm.report.problem import section
 from jaxlstm.report.study_tables import cell_text, comparison_rows, table_columns
 
 WIDE = 10.0  # inches

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from jaxlstm.report.facts import is_number
+from jaxlstm.report.problem import is_number
 from jaxlstm.report.text import (
     column_texts,
     count_text,

@@ -98,13 +98,54 @@ def shorten(text: str, length: int) -> str:
 
 
 def score_text(value: float | None, digits: int = 4) -> str:
-    """Return a score with `digits` decimals, or as many significant digits where it is large."""
+    """Return a score with `digits` decimals, or four significant digits where it is large."""
     if value is None or is_missing(value):
         return "–"
     if not math.isfinite(value):
         return str(value)
-    text = f"{value:.{digits}f}" if abs(value) < 10 else f"{value:.{digits}g}"
+    if abs(value) < 10:
+        text = f"{value:.{digits}f}"
+    elif abs(value) < 999.5:
+        text = f"{value:#.{min(digits, 4)}g}".rstrip(".")
+    elif abs(value) < 9999.5:
+        text = f"{value:.0f}"
+    else:
+        text = f"{value:,.0f}" if abs(value) < 1e9 else f"{value:.3g}"
     return text.replace("-", "\N{MINUS SIGN}", 1) if text.startswith("-") else text
+
+
+def score_digits(scores: Iterable[float], digits: int = 4) -> int:
+    """Return how many decimals a run's scores need.
+
+    Args:
+        scores: All scores that are shown together.
+        digits: The decimals of scores around 1, such as accuracies.
+
+    Returns:
+        `digits`, or as many more as show all but one of that many significant digits of the
+        typical score, where scores can be negative, such as `neg_mean_squared_error`.
+    """
+    finite = sorted(abs(score) for score in scores if not is_missing(score) and score != 0)
+    finite = [size for size in finite if math.isfinite(size)]
+    if not finite or all(is_missing(score) or score >= 0 for score in scores):
+        return digits
+    typical = finite[len(finite) // 2]
+    return min(digits + max(0, -math.floor(math.log10(typical)) - 2), digits + 5)
+
+
+def score_note(scoring: str, scores: Iterable[float]) -> str:
+    """Return a sentence on how to read scores that are no fractions, or an empty text.
+
+    Args:
+        scoring: The scorer's name, whose sign the report keeps.
+        scores: The scores.
+    """
+    if scoring.startswith("neg_"):
+        name = scoring.removeprefix("neg_").replace("_", " ")
+        return f"Scores are the {name} with a minus sign, so the nearer to 0, the better."
+    if scoring == "r2" and any(score < 0 for score in scores):
+        return "An r2 of 1 is perfect; below 0 a cell is worse than predicting the mean."
+    return ""
 
 
 def number_text(value: float | None) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from task_runs import make_task_run
 
 from jaxlstm.data import SequenceData, find_duplicates
 from jaxlstm.report import (
@@ -167,6 +168,23 @@ CASES: dict[str, dict[str, Any]] = {
 UNBROKEN = "a_title_without_a_single_place_to_break_it_" * 3
 
 
+TASKS = ("regression", "forecast", "steps", "regression_steps", "multilabel")
+
+
+def make_long_run(kind: str) -> Run:
+    """Return a run of a task whose names have no place to break."""
+    run = make_task_run(kind, units="MW")
+    assert run.predictions is not None
+    table = run.predictions
+    for column in ("group", "target"):
+        if column in table:
+            table[column] = table[column].replace(table[column].iloc[0], UNBROKEN)
+    if kind == "steps":
+        table[["true", "predicted"]] = table[["true", "predicted"]].replace("walk", UNBROKEN)
+    run.config["data"].pop("classes", None)
+    return run
+
+
 def two_splits() -> dict[str, SequenceData]:
     rng = np.random.default_rng(0)
     data = SequenceData(
@@ -218,7 +236,7 @@ def save_strange_study(folder: Path) -> Path:
     )
 
 
-@pytest.fixture(scope="module", params=["usual", *CASES, "data", "study"])
+@pytest.fixture(scope="module", params=["usual", *CASES, *TASKS, "data", "study"])
 def page(
     request: pytest.FixtureRequest,
     run_maker: Callable[..., Run],
@@ -232,6 +250,8 @@ def page(
         return save_exploration(found, tmp_path_factory.mktemp("data"), samples=2)
     if request.param == "study":
         return save_strange_study(tmp_path_factory.mktemp("study"))
+    if request.param in TASKS:
+        return save_run(make_long_run(request.param), tmp_path_factory.mktemp("task"))
     run = run_maker(**CASES[request.param])
     if request.param == "long":
         run.config.update(title=UNBROKEN, command="jaxlstm " + UNBROKEN)

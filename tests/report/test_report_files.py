@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import os
+import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from task_runs import KINDS, make_task_run
 
 from jaxlstm.report import Run, load_run
 from jaxlstm.report.files import write_atomic, write_run_files
@@ -250,7 +252,11 @@ def edit(old: str, new: str) -> Callable[[str], str]:
         ("curves.csv", edit("\n0,0,0,2,", "\n0,0,0,two,"), "line 3, column 'epoch': 'two' found"),
         ("curves.csv", edit("0.001,", "O.001,"), "line 2, column 'learning_rate': 'O.001' found"),
         ("curves.csv", lambda text: text[: len(text) // 2], "line"),
-        ("predictions.csv", edit("probability", "chance"), "column 'probability' is missing"),
+        ("results.csv", edit("val_accuracy", "accuracy"), "column 'val_accuracy' is missing"),
+        ("curves.csv", edit("train_loss", "training_loss"), "column 'train_loss' is missing"),
+        ("predictions.csv", edit("predicted", "guess"), "column 'predicted' is missing"),
+        ("predictions.csv", edit(",0.", ",O."), "column 'probability': 'O."),
+        ("config.json", edit('"data": {', '"data": {"task": "sorting",'), "data.task is 'sorting'"),
         ("config.json", lambda text: text[:-9], "not valid JSON"),
         ("summary.json", edit('"scoring"', "scoring"), "not valid JSON"),
         ("summary.json", lambda text: "[1]\n", "holds a JSON list; an object is needed"),
@@ -266,6 +272,105 @@ def test_a_damaged_file_gives_one_sentence(
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_runs_of_every_task_come_back(kind: str, tmp_path: Path) -> None:
+    run = make_task_run(kind)
+    write_run_files(run, tmp_path)
+    again = load_run(tmp_path)
+    assert run.predictions is not None
+    assert again.predictions is not None
+    for name in ("results", "curves", "predictions"):
+        expected, found = getattr(run, name), getattr(again, name)
+        pd.testing.assert_frame_equal(found, expected, check_exact=True, check_dtype=False)
+    write_run_files(again, tmp_path / "again")
+    for name in FILES:
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / name).read_bytes()
+
+
+NUMBERS = st.floats(allow_nan=True, allow_infinity=True)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(-(10**9), 10**9),
+            st.integers(0, 10**6),
+            st.text(st.characters(exclude_categories=["Cs"]), max_size=6),
+            VALUES,
+            *[NUMBERS] * 4,
+        ),
+        min_size=1,
+        max_size=12,
+    )
+)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_predictions_survive(tmp_path: Path, drawn: list[tuple[Any, ...]]) -> None:
+    names = ["row", "step", "target", "group", "true", "predicted", "naive", "seasonal_naive"]
+    table = pd.DataFrame({name: pd.Series(list(values), dtype=object) for name, values in
+                          zip(names, zip(*drawn, strict=True), strict=True)})  # fmt: skip
+    run = dataclasses.replace(make_task_run("regression_steps", rows=1), predictions=table)
+    write_run_files(run, tmp_path)
+    first = (tmp_path / "predictions.csv").read_bytes()
+    again = load_run(tmp_path)
+    assert again.predictions is not None
+    for name in ("row", "step", "target"):
+        assert again.predictions[name].tolist() == table[name].tolist()
+    for name in names[4:]:
+        np.testing.assert_array_equal(again.predictions[name], table[name].astype(float))
+    write_run_files(again, tmp_path)
+    assert (tmp_path / "predictions.csv").read_bytes() == first
+
+
+@pytest.mark.parametrize("kind", ["regression", "multilabel"])
+@given(st.floats(), st.floats())
+def test_any_metric_survives(kind: str, train: float, val: float) -> None:
+    run = make_task_run(kind, rows=2)
+    with tempfile.TemporaryDirectory() as folder:
+        results = run.results.assign(train_mape=train, val_mape=val)
+        write_run_files(dataclasses.replace(run, results=results), folder)
+        again = load_run(folder).results
+    np.testing.assert_array_equal(again["train_mape"], results["train_mape"])
+    np.testing.assert_array_equal(again["val_mape"], results["val_mape"])
+    assert again["val_mape"].dtype == float
+
+
+@pytest.mark.parametrize(
+    ("kind", "old", "new", "sentence"),
+    [
+        ("regression", "500,", "500,high", "line 2, column 'true': 'high"),
+        ("multilabel", "row,target", "row,label", "column 'target' is missing"),
+        ("multilabel", "jazz,1", "jazz,2", "column 'true': '2' found, 0 or 1 is needed"),
+        ("steps", "row,step", "row,time", "the column 'step' is missing"),
+        ("steps", "300,0,", "300,zero,", "line 2, column 'step': 'zero' found"),
+    ],
+)
+def test_damaged_predictions_give_one_sentence(
+    tmp_path: Path, kind: str, old: str, new: str, sentence: str
+) -> None:
+    write_run_files(make_task_run(kind), tmp_path)
+    path = tmp_path / "predictions.csv"
+    path.write_text(edit(old, new)(path.read_text()), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"predictions\.csv") as caught:
+        load_run(tmp_path)
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_wrong_predictions_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    run = make_task_run("multilabel")
+    assert run.predictions is not None
+    wrong = dataclasses.replace(run, predictions=run.predictions.assign(predicted=0.5))
+    with pytest.raises(ValueError, match=r"run\.predictions\['predicted'\] holds 0\.5; 0 or 1"):
+        write_run_files(wrong, tmp_path)
+    wrong = dataclasses.replace(run, curves=run.curves.drop(columns="train_accuracy"))
+    with pytest.raises(ValueError, match=r"run\.curves: the column 'train_accuracy' is missing"):
+        write_run_files(wrong, tmp_path)
+    wrong = dataclasses.replace(run, config={"data": {"task": "sorting"}})
+    with pytest.raises(ValueError, match=r"run\.config: data\.task is 'sorting'"):
+        write_run_files(wrong, tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_file_of_other_bytes_gives_one_sentence(folder: Path) -> None:

@@ -24,6 +24,8 @@ from jaxlstm.report.text import (
     bytes_text,
     duration_text,
     percent_text,
+    score_digits,
+    score_note,
     score_text,
     shorten,
     sort_values,
@@ -169,6 +171,8 @@ def test_one_diverged_cell_does_not_stretch_the_colours() -> None:
         (score_text, 0.97312, "0.9731"),
         (score_text, -0.5, "−0.5000"),
         (score_text, -1234.5, "−1234"),
+        (score_text, -24.3, "−24.30"),
+        (score_text, -12345.6, "−12,346"),
         (score_text, math.nan, "–"),
         (score_text, math.inf, "inf"),
         (value_text, (150, 75), "(150, 75)"),
@@ -182,6 +186,36 @@ def test_one_diverged_cell_does_not_stretch_the_colours() -> None:
 )
 def test_texts(function: Callable[[Any], str], value: Any, text: str) -> None:
     assert function(value) == text
+
+
+@pytest.mark.parametrize(
+    ("scores", "digits", "text"),
+    [
+        ([0.93, 0.01], 4, "0.0100"),  # accuracies, as ever
+        ([-0.42, -0.6], 4, "−0.6000"),
+        ([-0.0312, -0.05, -97.0], 4, "−97.00"),
+        ([-0.000123, -0.0004, math.nan], 6, "–"),
+        ([-1e-12, -2e-12], 9, "−0.000000000"),
+        ([-35.2, 0.91], 4, "0.9100"),
+        ([math.nan], 4, "–"),
+        ([], 4, ""),
+    ],
+)
+def test_small_negative_scores_have_enough_digits(
+    scores: list[float], digits: int, text: str
+) -> None:
+    assert score_digits(scores) == digits
+    if scores:
+        assert score_text(scores[-1], digits) == text
+
+
+def test_scores_that_are_negated_errors_say_so() -> None:
+    note = score_note("neg_mean_squared_error", [-0.1])
+    assert note == (
+        "Scores are the mean squared error with a minus sign, so the nearer to 0, the better."
+    )
+    assert "worse than predicting the mean" in score_note("r2", [0.9, -3.0])
+    assert score_note("r2", [0.9]) == score_note("accuracy", [0.9]) == ""
 
 
 def test_shortened_texts_say_so() -> None:
