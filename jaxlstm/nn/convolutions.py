@@ -19,6 +19,7 @@ from jaxlstm.nn.convolve import convolve, max_pool
 from jaxlstm.nn.layers import Dropout, StackedLSTM
 from jaxlstm.nn.networks import (
     NOT_PADDABLE,
+    ByFields,
     activation,
     checked_integer,
     checked_widths,
@@ -128,7 +129,7 @@ def _paddable(module: Any, **fields: Any) -> dict[str, Widths]:
     }
 
 
-class CNN(nn.Module):
+class CNN(ByFields, nn.Module):
     """Convolutions with max-pooling over images, flattened, dropout, dense layers, logits.
 
     Attributes:
@@ -178,7 +179,7 @@ class CNN(nn.Module):
         return _flat(self, self._convolutions(), x.reshape(_image_shape(x.shape)), train)
 
 
-class Conv1D(nn.Module):
+class Conv1D(ByFields, nn.Module):
     """Convolutions over time with max-pooling, flattened, dropout, dense layers, logits.
 
     Attributes:
@@ -250,7 +251,7 @@ def _flat(module: CNN | Conv1D, convolutions: _Convolutions, x: Array, train: bo
     return dense_head(x, module.classes, dense, *names, train=train)
 
 
-class CNNLSTM(nn.Module):
+class CNNLSTM(ByFields, nn.Module):
     """Convolutions with max-pooling, whose rows are a sequence for a stacked LSTM; dense, logits.
 
     The LSTM's step t sees row t of the last pooling's image, top to bottom: all its columns, left to

@@ -6,6 +6,7 @@ compiled program. A network of your own may declare the same attribute, and what
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from numbers import Number
@@ -82,16 +83,24 @@ def lstm_output(
     lengths: Array | None = None,
     train: bool = False,
     flatten: bool = False,
+    return_sequences: bool = False,
 ) -> Array:
-    """The last state ``[B, H]`` of a stack, or its flattened outputs ``[B, T H]``.
+    """The last state ``[B, H]`` of a stack, its outputs ``[B, T, H]``, or these flattened.
 
     A stack without places between layers drops out there.
     """
+    if flatten and lengths is not None:
+        raise ValueError(
+            "flatten=True joins the outputs of all steps, so rows must be equally long: leave it out"
+            " for rows of unequal length."
+        )
+    if flatten and return_sequences:
+        raise ValueError("flatten and return_sequences cannot both be True.")
     hs, h = stack(x, lengths=lengths, train=train)
-    out = hs if flatten else h
+    out = hs if flatten or return_sequences else h
     if len(stack.units) == 1:
         out = Dropout(stack.dropout, blocks=len(stack.output_blocks()))(out, train=train)
-    return out.reshape(len(out), -1)
+    return out.reshape(len(out), -1) if flatten else out
 
 
 def dense_head(
@@ -117,7 +126,20 @@ def dense_head_blocks(inputs: Widths, classes: int, dense: Sequence[int]) -> dic
     return blocks
 
 
-class LSTMClassifierNetwork(nn.Module):
+class ByFields:
+    """Makes a module's copies and pickles depend on its fields alone, as scikit-learn compares them."""
+
+    def __reduce__(self) -> Any:
+        fields: Any = dataclasses.fields(self)  # type: ignore[arg-type]
+        names = [field.name for field in fields if field.init and field.name != "parent"]
+        return _made, (type(self), {name: getattr(self, name) for name in names})
+
+
+def _made(kind: type, fields: dict[str, Any]) -> Any:
+    return kind(**fields)
+
+
+class LSTMClassifierNetwork(ByFields, nn.Module):
     """Stacked LSTM, last valid state, dense layers, logits.
 
     Attributes:
@@ -133,7 +155,8 @@ class LSTMClassifierNetwork(nn.Module):
       recurrent_dropout: of every LSTM layer, see `LSTM`; may be traced.
       flatten: whether the outputs of all steps go on, flattened, instead of the last state, as in
         Keras after ``return_sequences=True`` and ``Flatten``; ``dropout`` then acts on them where
-        it acted on the last state.
+        it acted on the last state. Rows must then be equally long.
+      return_sequences: whether every step has outputs, ``[B, T, C]`` (Keras's name).
     """
 
     classes: int
@@ -146,6 +169,7 @@ class LSTMClassifierNetwork(nn.Module):
     activation: str = "relu"
     recurrent_dropout: Any = 0.0
     flatten: bool = False
+    return_sequences: bool = False
 
     @property
     def traced_fields(self) -> tuple[str, ...]:
@@ -188,14 +212,21 @@ class LSTMClassifierNetwork(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, *, lengths: Array | None = None, train: bool = False) -> Array:
-        """Maps sequences ``[B, T, F]`` to logits ``[B, C]``."""
-        h = lstm_output(self._stack(), x, lengths=lengths, train=train, flatten=self.flatten)
+        """Maps sequences ``[B, T, F]`` to logits ``[B, C]``, or ``[B, T, C]``."""
+        h = lstm_output(
+            self._stack(),
+            x,
+            lengths=lengths,
+            train=train,
+            flatten=self.flatten,
+            return_sequences=self.return_sequences,
+        )
         return dense_head(
             h, self.classes, self.dense, self.activation, self.dense_dropout, train=train
         )
 
 
-class MLP(nn.Module):
+class MLP(ByFields, nn.Module):
     """Dense layers over the flattened input, then logits.
 
     Attributes:
@@ -229,7 +260,7 @@ class MLP(nn.Module):
         return dense_head(x, self.classes, self.units, self.activation, self.dropout, train=train)
 
 
-class RowColumnBiLSTM(nn.Module):
+class RowColumnBiLSTM(ByFields, nn.Module):
     """LSTMs that walk over an image's rows, top to bottom: an image is a sequence of its rows.
 
     A bidirectional layer, LSTM layers of its width, one of another width, its last state, dense
@@ -290,8 +321,11 @@ class RowColumnBiLSTM(nn.Module):
         return StackedLSTM((*rows, self.col_hidden), self.dropout)
 
     @nn.compact
-    def __call__(self, x: Array, *, train: bool = False) -> Array:
-        """Maps images ``[B, height, width]`` or ``[B, height, width, 1]`` to logits ``[B, C]``."""
+    def __call__(self, x: Array, *, lengths: Array | None = None, train: bool = False) -> Array:
+        """Maps images ``[B, height, width]`` or ``[B, height, width, 1]`` to logits ``[B, C]``.
+
+        ``lengths [B]`` are the valid image rows of each, all by default.
+        """
         if x.ndim == 4 and x.shape[3] == 1:
             x = x[..., 0]
         if x.ndim != 3:
@@ -303,7 +337,8 @@ class RowColumnBiLSTM(nn.Module):
             checked_integer(name, getattr(self, name))
         dense = checked_widths("dense", self.dense)
         stack = self._stack()
-        h, _ = Bidirectional(self.row_hidden, self.merge, name="rows")(x, train=train)
+        rows = Bidirectional(self.row_hidden, self.merge, name="rows")
+        h, _ = rows(x, lengths=lengths, train=train)
         h = Dropout(self.dropout, blocks=len(self._row_blocks()))(h, train=train)
-        _, h = stack(h, train=train)
+        _, h = stack(h, lengths=lengths, train=train)
         return dense_head(h, self.classes, dense, self.activation, self.dense_dropout, train=train)

@@ -14,8 +14,10 @@ from jax import lax
 
 from jaxlstm.train import objective, optimizers, schedules, standardization, stopping
 from jaxlstm.train.augment import augment_rows
+from jaxlstm.train.data import Data, take, without_padding
 from jaxlstm.train.hyperparameters import Hyperparameters
-from jaxlstm.train.trial import Data, Metrics, Rows, State, Structure, Weights, apply
+from jaxlstm.train.task import Task
+from jaxlstm.train.trial import Metrics, Rows, State, Structure, Weights, apply
 
 Array = jax.Array
 
@@ -41,15 +43,23 @@ def _take(rows: Array, count: Array, start: Array, end: Array, size: int) -> tup
 
 
 class Totals(NamedTuple):
-    """Sums over validation rows, shape=() each."""
+    """Sums over rows, or steps, by their weights."""
 
-    loss: Array  # cross-entropy, without L2 and class weights
-    correct: Array
+    loss: Array  # shape=()
+    metrics: Array  # shape=(metrics,)
+    mass: Array  # shape=(), of the weights
 
 
-def no_totals(dtype: Any) -> Totals:
+def no_totals(task: Task, dtype: Any) -> Totals:
     """Sums over no rows."""
-    return Totals(jnp.zeros((), dtype), jnp.zeros((), jnp.int32))
+    zero = jnp.zeros((), dtype)
+    return Totals(zero, jnp.zeros(len(task.METRICS), dtype), zero)
+
+
+def _network_input(structure: Structure, h: Hyperparameters, x: Array, lengths: Any) -> Array:
+    """Rows as the network sees them: standardised, zeros past their length."""
+    x = standardization.apply(h.standardization, x)
+    return without_padding(x, lengths) if structure.standardizes or structure.augment else x
 
 
 def evaluation_rows(rows: Array, count: Array, batch: Array) -> tuple[Array, Array]:
@@ -65,13 +75,13 @@ def evaluate_batch(
     batch: Data,
     valid: Array,
 ) -> Totals:
-    """Adds a batch's valid rows to the totals."""
-    x = standardization.apply(hyperparameters.standardization, batch.x)
-    logits, _ = apply(structure, hyperparameters.fields, weights, x)
-    loss = objective.cross_entropy(logits, batch.y, hyperparameters.label_smoothing)
-    loss = jnp.sum(jnp.where(valid, loss, 0))
-    correct = objective.count_correct(logits, batch.y, valid)
-    return Totals(totals.loss + loss, totals.correct + correct)
+    """Adds a batch's valid rows to the totals; the loss has neither L2 nor weights of classes."""
+    h = hyperparameters
+    x = _network_input(structure, h, batch.x, batch.lengths)
+    outputs, _ = apply(structure, h.fields, weights, x, lengths=batch.lengths)
+    loss, metrics = structure.task.sums(outputs, batch, valid, h.task, train=False)
+    masses = valid.astype(loss.dtype) if batch.mass is None else jnp.where(valid, batch.mass, 0)
+    return Totals(totals.loss + loss, totals.metrics + metrics, totals.mass + jnp.sum(masses))
 
 
 def evaluate(
@@ -86,10 +96,10 @@ def evaluate(
 
     def body(index: Array, totals: Totals) -> Totals:
         row, valid = evaluation_rows(rows, count, index)
-        batch = Data(data.x[row], data.y[row])
-        return evaluate_batch(structure, weights, hyperparameters, totals, batch, valid)
+        return evaluate_batch(structure, weights, hyperparameters, totals, take(data, row), valid)
 
-    return lax.fori_loop(0, -(-count // EVALUATION_BATCH), body, no_totals(data.x.dtype))
+    none = no_totals(structure.task, data.x.dtype)
+    return lax.fori_loop(0, -(-count // EVALUATION_BATCH), body, none)
 
 
 class Walk(NamedTuple):
@@ -100,8 +110,7 @@ class Walk(NamedTuple):
     step: Array
     grads: Any  # of the batch so far
     batch_loss: Array  # of the batch so far
-    loss: Array  # of the epoch so far, as is what follows
-    correct: Array
+    totals: Totals  # of the epoch so far
     rate: Array
 
 
@@ -109,6 +118,7 @@ class Pass(NamedTuple):
     """One pass over the training rows, as it is before it begins."""
 
     order: Array  # shape=(N,), the training rows shuffled
+    masses: Any  # shape=(N,), of each batch in turn; None: its number of rows
     n_train: Array  # shape=()
     walks: Array  # shape=(), how many micro-batches
     key: Array  # shape=(), of this epoch's augmentation and dropout
@@ -122,8 +132,12 @@ def begin_pass(
     rows: Rows,
     active: Array,
     dtype: Any,
+    mass: Array | None = None,
 ) -> tuple[Pass, Walk]:
-    """Shuffles the training rows; a trial that is not active has no micro-batch to walk."""
+    """Shuffles the training rows; a trial that is not active has no micro-batch to walk.
+
+    ``mass [N]`` is what each row of the data set counts for, see `jaxlstm.train.data.Data`.
+    """
     key = jax.random.fold_in(state.key, state.epoch)
     batches, parts = _batches(structure, hyperparameters, rows.n_train)
     last_rows = rows.n_train - (batches - 1) * hyperparameters.batch_size
@@ -135,13 +149,24 @@ def begin_pass(
         step=state.step,
         grads=jax.tree.map(jnp.zeros_like, state.weights.params),
         batch_loss=zero,
-        loss=zero,
-        correct=jnp.zeros((), jnp.int32),
+        totals=no_totals(structure.task, dtype),
         rate=zero,
     )
     order = _shuffle(jax.random.split(key)[0], rows.train, rows.n_train)
-    plateau_rate = state.stopping.plateau_rate
-    return Pass(order, rows.n_train, jnp.where(active, walks, 0), key, plateau_rate), walk
+    masses = None
+    if mass is not None:
+        place = jnp.arange(order.shape[0])
+        own = jnp.where(place < rows.n_train, mass[order], 0)
+        masses = jax.ops.segment_sum(own, place // hyperparameters.batch_size, order.shape[0])
+    one = Pass(
+        order,
+        masses,
+        rows.n_train,
+        jnp.where(active, walks, 0),
+        key,
+        state.stopping.plateau_rate,
+    )
+    return one, walk
 
 
 def _batches(
@@ -184,44 +209,45 @@ def walk_micro_batch(
     """Trains on one micro-batch, and steps where it ends its batch.
 
     A batch is walked in micro-batches, a common size for trials of any batch size. The loss is a sum
-    over rows divided by the rows of the batch, so the gradients of its micro-batches add up to
-    exactly the gradient of the batch; the L2 term joins them before the step.
+    over rows divided by the rows of the batch (over steps or weights: by what they sum to), so the
+    gradients of its micro-batches add up to exactly the gradient of the batch; the L2 term joins
+    them before the step.
     """
     size = structure.micro_batch
     h = hyperparameters
-    x, labels = rows
-    dtype = x.dtype
+    x, dtype = rows.x, rows.x.dtype
     batch, part, start, first, end = _place(structure, h, one, index)
     valid = start + jnp.arange(size) < end
     if structure.augment:
-        x = augment_rows(structure.augment, jax.random.fold_in(one.key, _AUGMENT_KEY), x, start)
-    x = standardization.apply(h.standardization, x)
-    batch_rows = (end - first).astype(dtype)
+        augment_key = jax.random.fold_in(one.key, _AUGMENT_KEY)
+        x = augment_rows(structure.augment, augment_key, x, start, rows.lengths)
+    x = _network_input(structure, h, x, rows.lengths)
+    mass = (end - first).astype(dtype) if one.masses is None else one.masses[batch]
     dropout_key = jax.random.split(one.key)[1]
 
     def loss_fn(params: Any) -> Any:
-        logits, updated = apply(
+        outputs, updated = apply(
             structure,
             h.fields,
             walk.weights._replace(params=params),
             x,
             jax.random.fold_in(dropout_key, batch),
             part * size,
+            rows.lengths,
         )
-        loss = objective.loss_sum(logits, labels, valid, h.class_weight, h.label_smoothing)
-        return loss / batch_rows, (logits, updated)
+        loss, metrics = structure.task.sums(outputs, rows, valid, h.task, train=True)
+        return loss / mass, (metrics, updated)
 
     value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
-    (loss, (logits, updated)), grads = value_and_grad(walk.weights.params)
+    (loss, (metrics, updated)), grads = value_and_grad(walk.weights.params)
     is_first = part == 0
     grads = jax.tree.map(lambda a, g: jnp.where(is_first, g, a + g), walk.grads, grads)
     loss = jnp.where(is_first, loss, walk.batch_loss + loss)
-    correct = walk.correct + objective.count_correct(logits, labels, valid)
     walk = walk._replace(
         weights=walk.weights._replace(collections=updated),
         grads=grads,
         batch_loss=loss,
-        correct=correct,
+        totals=walk.totals._replace(metrics=walk.totals.metrics + metrics),
     )
 
     def update(walk: Walk) -> Walk:
@@ -234,11 +260,13 @@ def walk_micro_batch(
         params, slots = optimizers.update(
             h, walk.slots, total, params, rate, walk.step, structure.optimizers
         )
+        before = walk.totals
+        totals = before._replace(loss=before.loss + loss * mass, mass=before.mass + mass)
         return walk._replace(
             weights=walk.weights._replace(params=params),
             slots=slots,
             step=walk.step + 1,
-            loss=walk.loss + loss * batch_rows,
+            totals=totals,
             rate=rate,
         )
 
@@ -256,7 +284,7 @@ def train_epoch(
 ) -> tuple[State, Metrics]:
     """Trains for one epoch over the shuffled training rows, then evaluates on the validation rows.
 
-    The last, short batch is used; its loss is the mean over its own rows. Loss and accuracy of
+    The last, short batch is used; its loss is the mean over its own rows. Loss and metrics of
     training are running ones, taken before each step with dropout on, as Keras reports them. Training
     rows are augmented, then standardised; validation rows are standardised alone.
 
@@ -275,24 +303,25 @@ def train_epoch(
     """
     active = active & ~state.stopping.stopped
     h = hyperparameters
-    one, walk = begin_pass(structure, state, h, rows, active, data.x.dtype)
+    one, walk = begin_pass(structure, state, h, rows, active, data.x.dtype, data.mass)
 
     def body(index: Array, walk: Walk) -> Walk:
         row = micro_batch_rows(structure, h, one, index)
-        return walk_micro_batch(structure, h, one, index, walk, Data(data.x[row], data.y[row]))
+        return walk_micro_batch(structure, h, one, index, walk, take(data, row))
 
     # A traced trip count: a lane walks its own batches only, and a stopped one none.
     walk = lax.fori_loop(0, one.walks, body, walk)
     count = jnp.where(active & validate, rows.n_validation, 0)
     totals = evaluate(structure, walk.weights, h, data, rows.validation, count)
-    return finish_epoch(state, h, walk, totals, rows, active, validate)
+    return finish_epoch(structure, state, h, walk, totals, rows, active, validate)
 
 
 def finish_epoch(
+    structure: Structure,
     state: State,
     hyperparameters: Hyperparameters,
     walk: Walk,
-    totals: Totals,
+    validated: Totals,
     rows: Rows,
     active: Array,
     validate: Array,
@@ -301,28 +330,34 @@ def finish_epoch(
     weights = walk.weights
     n_validation = jnp.where(validate, rows.n_validation, 0)
     penalty = objective.l2_penalty(weights.params, hyperparameters.l2)
-    dtype = walk.loss.dtype
-    trained, validated = (jnp.maximum(n, 1).astype(dtype) for n in (rows.n_train, n_validation))
-    watched = jnp.stack(
+    trained = walk.totals
+    dtype = trained.loss.dtype
+    masses = [jnp.where(totals.mass > 0, totals.mass, 1) for totals in (trained, validated)]
+    watched = jnp.concatenate(
         [
-            walk.loss / trained,
-            walk.correct / trained,
-            totals.loss / validated + penalty,
-            totals.correct / validated,
+            (trained.loss / masses[0])[None],
+            trained.metrics / masses[0],
+            (validated.loss / masses[1] + penalty)[None],
+            validated.metrics / masses[1],
         ]
     ).astype(dtype)
-    after = stopping.update(hyperparameters, state.stopping, watched, state.epoch, n_validation > 0)
+    after = stopping.update(
+        hyperparameters,
+        state.stopping,
+        watched,
+        state.epoch,
+        n_validation > 0,
+        structure.task.monitors,
+    )
     # A diverged trial has nothing to gain from further epochs.
-    after = after._replace(stopped=after.stopped | ~jnp.isfinite(walk.loss))
+    after = after._replace(stopped=after.stopped | ~jnp.isfinite(trained.loss))
     after = jax.tree.map(lambda new, old: jnp.where(active, new, old), after, state.stopping)
     improved = after.improved & active
     best = jax.tree.map(lambda new, old: jnp.where(improved, new, old), weights, state.best)
     state = State(weights, best, walk.slots, walk.step, state.epoch + active, after, state.key)
     return state, Metrics(
-        walk.loss,
-        walk.correct,
-        totals.loss,
-        totals.correct,
+        *trained,
+        *validated,
         penalty,
         walk.rate,
         active,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import itertools
 import numbers
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -40,7 +40,15 @@ SCHEDULES = (
     "onecycle",
     "plateau",
 )
-METRICS = ("loss", "accuracy", "val_loss", "val_accuracy")
+
+
+def metric_names(metrics: Iterable[str]) -> tuple[str, ...]:
+    """Names of what can be watched: the loss and these metrics, then those of validation rows."""
+    own = ("loss", *metrics)
+    return (*own, *(f"val_{name}" for name in own))
+
+
+METRICS = metric_names(["accuracy"])  # of a classifier
 
 # The length of the traced tables of the piecewise schedule.
 MAX_BOUNDARIES = 16
@@ -82,24 +90,23 @@ class Hyperparameters(NamedTuple):
     pct_start: Any
     div_factor: Any
     final_div_factor: Any
-    plateau_monitor: Any  # dtype=int32, index into METRICS
+    plateau_monitor: Any  # dtype=int32, index into the task's monitors
     plateau_factor: Any
     plateau_patience: Any  # dtype=int32
     plateau_min_delta: Any
     cooldown: Any  # dtype=int32
     min_lr: Any
     early_stopping: Any  # dtype=bool
-    monitor: Any  # dtype=int32, index into METRICS
+    monitor: Any  # dtype=int32, index into the task's monitors
     patience: Any  # dtype=int32
     min_delta: Any
     start_from_epoch: Any  # dtype=int32
     restore_best_weights: Any  # dtype=bool
-    best_monitor: Any  # dtype=int32, index into METRICS; -1: what early stopping would restore
+    best_monitor: Any  # dtype=int32, likewise; -1: what early stopping would restore
     epochs: Any  # how many epochs the schedule plans for
     batch_size: Any  # dtype=int32
     l2: Any
-    label_smoothing: Any
-    class_weight: Any  # shape=(C,)
+    task: dict[str, Any]  # the task's numbers, see `jaxlstm.train.task`
     fields: dict[str, Any]  # traced fields of the network
     standardization: Any = None  # a `Standardization` of its inputs, shape=(F,) each
 
@@ -157,7 +164,6 @@ DEFAULTS: dict[str, Any] = {
     "epochs": 100,
     "batch_size": 32,
     "l2": 0.0,
-    "label_smoothing": 0.0,
 }
 
 # What None means for a number of an optimizer: the default, and the optimizers with another one.
@@ -243,6 +249,10 @@ NUMBERS: dict[str, _Number] = {
     "batch_size": SIZE,
     "l2": NOT_NEGATIVE,
     "label_smoothing": SHARE,
+    "gamma": NOT_NEGATIVE,
+    "focal_alpha": SHARE,
+    "delta": POSITIVE,
+    "level": _Number(0, 1, open_low=True, open_high=True),
     "dropout": RATE,
     "recurrent_dropout": RATE,
     "dense_dropout": RATE,
@@ -251,10 +261,10 @@ NUMBERS: dict[str, _Number] = {
 CHOICES: dict[str, tuple[str, ...]] = {
     "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,
-    "plateau_monitor": METRICS,
-    "monitor": METRICS,
-    "best_monitor": METRICS,  # or None
 }
+
+# Names of what is watched, of those that a task has; ``best_monitor`` may be None.
+MONITORS = ("plateau_monitor", "monitor", "best_monitor")
 
 FLAGS = ("nesterov", "cycle", "early_stopping", "restore_best_weights")
 
@@ -326,8 +336,12 @@ def _check_table(name: str, value: Any) -> None:
             raise ValueError(f"boundaries must increase from entry to entry, got {value!r}.")
 
 
-def check(params: Mapping[str, Any]) -> None:
+def check(params: Mapping[str, Any], monitors: Sequence[str] = METRICS) -> None:
     """Checks every training hyperparameter among ``params`` by its name, then those that go together.
+
+    Args:
+      params: values by name.
+      monitors: names of what can be watched.
 
     Raises:
       TypeError: a value of the wrong type.
@@ -339,6 +353,8 @@ def check(params: Mapping[str, Any]) -> None:
             continue
         if name in CHOICES:
             check_choice(name, value, CHOICES[name])
+        elif name in MONITORS:
+            check_choice(name, value, monitors)
         elif name in NUMBERS:
             check_number(name, value, NUMBERS[name])
         elif name in TABLES:
@@ -384,14 +400,18 @@ def needs_validation(params: Mapping[str, Any]) -> bool:
 
 
 def trace(
-    params: Mapping[str, Any], class_weight: np.ndarray, fields: Mapping[str, Any]
+    params: Mapping[str, Any],
+    task: Mapping[str, Any],
+    fields: Mapping[str, Any],
+    monitors: Sequence[str] = METRICS,
 ) -> Hyperparameters:
     """Turns checked hyperparameters into the arrays that a compiled program takes.
 
     Args:
       params: values by name; `DEFAULTS` stands for those not named.
-      class_weight: weight of each class in the loss, ``[C]``.
+      task: the task's traced numbers.
       fields: the network's traced fields.
+      monitors: names of what can be watched, in the order of a trial's metrics.
     """
     dtype = jax.dtypes.canonicalize_dtype(float)
     params = DEFAULTS | dict(params)
@@ -403,8 +423,9 @@ def trace(
             params[name] = np.inf
     values: dict[str, Any] = {}
     for name in Hyperparameters._fields:
-        if name in CHOICES:
-            index = -1 if params[name] is None else CHOICES[name].index(params[name])
+        if name in CHOICES or name in MONITORS:
+            known = CHOICES.get(name, monitors)
+            index = -1 if params[name] is None else known.index(params[name])
             values[name] = np.asarray(index, np.int32)
         elif name in FLAGS:
             values[name] = np.asarray(params[name], bool)
@@ -417,6 +438,6 @@ def trace(
     steps = [*params["values"]] or [0.0]
     values["boundaries"] = boundaries
     values["values"] = np.asarray(steps + steps[-1:] * (MAX_BOUNDARIES + 1 - len(steps)), dtype)
-    values["class_weight"] = np.asarray(class_weight, dtype)
+    values["task"] = dict(task)
     values["fields"] = {name: np.asarray(value, dtype) for name, value in fields.items()}
     return Hyperparameters(**values)

@@ -9,6 +9,8 @@ import jax
 import numpy as np
 from jax import lax
 
+from jaxlstm.train.data import step_weights
+
 Array = jax.Array
 
 # Numbers looked at in one piece.
@@ -22,7 +24,9 @@ class Standardization(NamedTuple):
     scale: Any  # shape=(F,), above 0
 
 
-def fit(x: np.ndarray, rows: np.ndarray) -> Standardization:
+def fit(
+    x: np.ndarray, rows: np.ndarray, lengths: Any = None, weight: Any = None
+) -> Standardization:
     """Mean and standard deviation of each feature over some rows and all their steps.
 
     In float64, piece by piece, so that the rows are never copied as a whole. As in scikit-learn's
@@ -31,20 +35,34 @@ def fit(x: np.ndarray, rows: np.ndarray) -> Standardization:
     Args:
       x: the data set, ``[N, ..., F]``.
       rows: row numbers, at least one; one that is named twice counts twice.
+      lengths: steps of each row that count, ``[N]``; None: all.
+      weight: what each row counts for, ``[N]``, or each step, ``[N, T]``; None: 1.
 
     Returns:
       Numbers of the data's type.
     """
     at_once = max(1, PIECE // max(1, x[0].size))
-    count = len(rows) * (x[0].size // x.shape[-1])
+    features = x.shape[-1]
+    is_plain = lengths is None and weight is None
 
-    def pieces() -> Iterator[np.ndarray]:
+    def pieces() -> Iterator[tuple[np.ndarray, Any]]:
         for start in range(0, len(rows), at_once):
-            yield x[rows[start : start + at_once]].astype(np.float64).reshape(-1, x.shape[-1])
+            some = rows[start : start + at_once]
+            values = x[some].astype(np.float64).reshape(-1, features)
+            yield values, None if is_plain else _counts(x.shape, some, lengths, weight)
 
-    mean = sum((piece.sum(axis=0) for piece in pieces()), np.zeros(x.shape[-1])) / count
-    squares = (np.square(piece - mean).sum(axis=0) for piece in pieces())
-    variance = sum(squares, np.zeros(x.shape[-1])) / count
+    def mean_of(change: Any) -> np.ndarray:
+        sums = (
+            (change(piece) if counts is None else change(piece) * counts).sum(axis=0)
+            for piece, counts in pieces()
+        )
+        return np.asarray(sum(sums, np.zeros(features)) / count)
+
+    count = float(len(rows) * (x[0].size // features))
+    if not is_plain:
+        count = sum(float(counts.sum()) for _, counts in pieces())
+    mean = mean_of(lambda piece: piece)
+    variance = mean_of(lambda piece: np.square(piece - mean))
     # What a constant feature's rounding may leave, scikit-learn's bound.
     epsilon = np.finfo(np.float64).eps
     rounding = count * epsilon * variance + (count * mean * epsilon) ** 2
@@ -53,6 +71,16 @@ def fit(x: np.ndarray, rows: np.ndarray) -> Standardization:
     is_constant = (variance <= rounding) | (scale < np.finfo(x.dtype).tiny)
     scale = np.where(is_constant, 1, scale)
     return Standardization(mean.astype(x.dtype), scale.astype(x.dtype))
+
+
+def _counts(shape: tuple[int, ...], rows: np.ndarray, lengths: Any, weight: Any) -> np.ndarray:
+    """What each vector of features of some rows counts for, ``[vectors, 1]``."""
+    steps = shape[1] if len(shape) > 2 else 1
+    lengths = None if lengths is None else np.asarray(lengths)[rows]
+    weight = None if weight is None else np.asarray(weight)[rows]
+    counts = step_weights(lengths, weight, len(rows), steps)
+    vectors = int(np.prod(shape[1:-1])) // steps
+    return np.repeat(counts.reshape(-1), vectors)[:, None]
 
 
 def apply(standardization: Standardization | None, x: Array) -> Array:

@@ -6,6 +6,7 @@ ReduceLROnPlateau.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -15,10 +16,13 @@ from jaxlstm.train.hyperparameters import METRICS, Hyperparameters
 
 Array = jax.Array
 
-# Keras's mode "auto", by METRICS: 1 where less is better, -1 where more is. A metric times its sign is
-# better where it is less.
-SIGNS = tuple(-1 if metric.endswith("accuracy") else 1 for metric in METRICS)
-VALIDATION = tuple(metric.startswith("val_") for metric in METRICS)
+
+def signs(monitors: Sequence[str]) -> tuple[int, ...]:
+    """Keras's mode "auto": 1 where less is better, -1 where more is.
+
+    A metric times its sign is better where it is less.
+    """
+    return tuple(-1 if metric.endswith("accuracy") else 1 for metric in monitors)
 
 
 class Stopping(NamedTuple):
@@ -45,10 +49,13 @@ def init(hyperparameters: Hyperparameters, dtype: Any) -> Stopping:
     return Stopping(best, zero, no, no, best, best, zero, zero, rate)
 
 
-def _read(metrics: Array, monitor: Array, validated: Array) -> tuple[Array, Array]:
+def _read(
+    metrics: Array, monitors: Sequence[str], monitor: Array, validated: Array
+) -> tuple[Array, Array]:
     """The monitored metric times its sign, and whether there is one."""
-    signed = metrics * jnp.asarray(SIGNS, metrics.dtype)
-    return signed[monitor], validated | ~jnp.asarray(VALIDATION)[monitor]
+    signed = metrics * jnp.asarray(signs(monitors), metrics.dtype)
+    needs_validation = jnp.asarray([name.startswith("val_") for name in monitors])
+    return signed[monitor], validated | ~needs_validation[monitor]
 
 
 def update(
@@ -57,6 +64,7 @@ def update(
     metrics: Array,
     epoch: Array,
     validated: Array,
+    monitors: Sequence[str] = METRICS,
 ) -> Stopping:
     """Looks at one epoch's metrics.
 
@@ -73,10 +81,11 @@ def update(
     Args:
       hyperparameters: of one trial.
       stopping: the state after the epoch before.
-      metrics: of this epoch, ``[4]`` in the order of METRICS.
+      metrics: of this epoch, in the order of ``monitors``.
       epoch: epochs done before this one, shape ``()``, dtype int32.
       validated: whether the validation metrics were computed, shape ``()``, dtype bool. If not, what
         monitors one of them stays as it is, its waiting too.
+      monitors: names of the metrics, `jaxlstm.train.task.Task.monitors`.
 
     Returns:
       The new state.
@@ -85,19 +94,19 @@ def update(
     dtype = s.best.dtype
     metrics = metrics.astype(dtype)
 
-    value, known = _read(metrics, h.monitor, validated)
+    value, known = _read(metrics, monitors, h.monitor, validated)
     counts = known & (epoch >= h.start_from_epoch)
     better = counts & jnp.isfinite(value) & (value + h.min_delta < s.best)
     best = jnp.where(better, value, s.best)
     wait = jnp.where(better, 0, s.wait + counts)
     ends = h.early_stopping & counts & ~better & (wait >= h.patience) & (epoch > 0)
 
-    value, known = _read(metrics, jnp.maximum(h.best_monitor, 0), validated)
+    value, known = _read(metrics, monitors, jnp.maximum(h.best_monitor, 0), validated)
     own = known & jnp.isfinite(value) & (value < s.kept_best)
     improved = jnp.where(h.best_monitor < 0, better, own)
     kept_best = jnp.where(h.best_monitor < 0, best, jnp.where(own, value, s.kept_best))
 
-    value, known = _read(metrics, h.plateau_monitor, validated)
+    value, known = _read(metrics, monitors, h.plateau_monitor, validated)
     better = jnp.isfinite(value) & (value + h.plateau_min_delta < s.plateau_best)
     cooldown = jnp.maximum(s.plateau_cooldown - 1, 0)
     waits = ~better & (cooldown == 0)

@@ -1,6 +1,6 @@
 """One trial as pure functions: state in, state out.
 
-Shapes: ``N`` rows of the data set, ``B`` rows of a micro-batch, ``C`` classes. Everything that a
+Shapes: ``N`` rows of the data set, ``B`` rows of a micro-batch. Everything that a
 trial needs to go on is in its state, its random key included; the data set is shared and a trial
 holds row numbers.
 """
@@ -19,6 +19,7 @@ from jaxlstm.nn.layers import BATCH, FIRST_ROW
 from jaxlstm.train import optimizers, stopping
 from jaxlstm.train.augment import Augmentations
 from jaxlstm.train.hyperparameters import OPTIMIZERS, Hyperparameters
+from jaxlstm.train.task import Classification, Task
 
 Array = jax.Array
 
@@ -33,13 +34,7 @@ class Structure:
     optimizers: tuple[str, ...] = OPTIMIZERS  # that the program has
     augment: Augmentations = ()  # what training rows go through
     standardizes: bool = False  # whether its hyperparameters have a standardization
-
-
-class Data(NamedTuple):
-    """The data set, on the device once."""
-
-    x: Any  # shape=(N, ...)
-    y: Any  # shape=(N,), dtype=int32
+    task: Task = dataclasses.field(default_factory=Classification)  # what the targets mean
 
 
 class Rows(NamedTuple):
@@ -71,12 +66,18 @@ class State(NamedTuple):
 
 
 class Metrics(NamedTuple):
-    """What one epoch gave, shape=() each: sums over its rows, which the host divides in float64."""
+    """What one epoch gave, shape=() but for the task's metrics ``[metrics]``.
+
+    Loss and metrics are sums over rows or steps by their weights, which the host divides by the sum
+    of the weights, in float64.
+    """
 
     train_loss: Array
-    train_correct: Array
+    train_metrics: Array
+    train_mass: Array  # the sum of weights
     validation_loss: Array
-    validation_correct: Array
+    validation_metrics: Array
+    validation_mass: Array
     penalty: Array  # the L2 term at the end of the epoch
     learning_rate: Array  # at the last step
     trained: Array  # dtype=bool, False for an epoch that a stopped trial sat out
@@ -84,20 +85,46 @@ class Metrics(NamedTuple):
     stopped: Array  # dtype=bool, whether it trains no further
 
 
-def mode_argument(module: nn.Module, train: bool) -> dict[str, Any]:
-    """How this network is told whether it trains: ``train``, ``training`` or ``deterministic``."""
+def takes_lengths(module: nn.Module) -> bool:
+    """Whether a network is told how long its rows are: its ``__call__`` takes ``lengths``."""
+    return "lengths" in inspect.signature(type(module).__call__).parameters
+
+
+def call_arguments(
+    module: nn.Module, train: bool, lengths: Any = None, x: Any = None
+) -> dict[str, Any]:
+    """What a network is called with beside its rows ``x [B, ...]``, by name.
+
+    Whether it trains as ``train``, ``training`` or ``deterministic``, as it takes it; and ``lengths
+    [B]`` where rows are of unequal length, or where it cannot do without.
+    """
     names = inspect.signature(type(module).__call__).parameters
+    given: dict[str, Any] = {}
     for name in ("train", "training"):
         if name in names:
-            return {name: train}
-    return {"deterministic": not train} if "deterministic" in names else {}
+            given[name] = train
+            break
+    else:
+        if "deterministic" in names:
+            given["deterministic"] = not train
+    if lengths is None and x is not None and "lengths" in names:
+        parameter = names["lengths"]
+        if parameter.default is parameter.empty and len(x.shape) > 1:
+            lengths = jnp.full(x.shape[:1], x.shape[1], jnp.int32)
+    if lengths is not None:
+        if "lengths" not in names:
+            raise ValueError(
+                f"{type(module).__name__} does not take lengths, so its rows must be equally long."
+            )
+        given["lengths"] = lengths
+    return given
 
 
 def init_weights(structure: Structure, x: Array, key: Array) -> Weights:
     """Draws a network's first weights; see `init`."""
     module = structure.module
     variables = dict(
-        module.init({"params": key, "dropout": key}, x, **mode_argument(module, train=False))
+        module.init({"params": key, "dropout": key}, x, **call_arguments(module, train=False, x=x))
     )
     dtype = jnp.result_type(x, float)
     variables = jax.tree.map(
@@ -146,8 +173,9 @@ def apply(
     x: Array,
     key: Any = None,
     first_row: Array | int = 0,
+    lengths: Array | None = None,
 ) -> tuple[Array, Any]:
-    """Logits ``[B, C]`` and the updated collections; in training mode when given a key.
+    """Outputs of the network and the updated collections; in training mode when given a key.
 
     ``first_row`` is the place in its batch of the first row of ``x``: dropout draws by it, so that
     a batch gets the same masks in however many pieces it comes.
@@ -155,14 +183,14 @@ def apply(
     module = structure.module.clone(**{name: fields[name] for name in structure.traced_fields})
     variables = {"params": weights.params, **weights.collections}
     if key is None:
-        logits: Any = module.apply(variables, x, **mode_argument(module, train=False))
-        return logits, weights.collections
+        outputs: Any = module.apply(variables, x, **call_arguments(module, False, lengths, x))
+        return outputs, weights.collections
     variables[BATCH] = {FIRST_ROW: jnp.asarray(first_row, jnp.int32)}
-    logits, collections = module.apply(
+    outputs, collections = module.apply(
         variables,
         x,
-        **mode_argument(module, train=True),
+        **call_arguments(module, True, lengths, x),
         rngs={"dropout": key},
         mutable=list(weights.collections),
     )
-    return logits, dict(collections)
+    return outputs, dict(collections)

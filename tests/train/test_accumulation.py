@@ -82,8 +82,14 @@ def test_gradients_are_clipped_as_those_of_the_batch(clipping: str, hyperparamet
 def make() -> Any:
     """`hyperparameters`, for tests of many examples."""
     from jaxlstm.train.hyperparameters import DEFAULTS, trace
+    from jaxlstm.train.task import Classification
 
-    return lambda fields, **changes: trace(DEFAULTS | changes, np.asarray(WEIGHTS), fields)
+    def numbers(fields: Any, **changes: Any) -> Any:
+        params = {**DEFAULTS, **Classification.DEFAULTS, "loss": "cross_entropy", **changes}
+        task = Classification().numbers(params, float) | {"class_weight": np.asarray(WEIGHTS)}
+        return trace(params, task, fields)
+
+    return numbers
 
 
 @given(

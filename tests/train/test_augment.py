@@ -406,3 +406,76 @@ class TestAudio:
         assert decibel.min() > 9
         assert decibel.max() < 21
         assert_uniform(np.clip(decibel.mean(1), 10, 20), 10, 20)
+
+
+class TestLengths:
+    """Rows that end before the array does."""
+
+    @pytest.mark.parametrize("one", [*SERIES, TimeMask(8, masks=2, share=0.4)], ids=repr)
+    @pytest.mark.usefixtures("x64", "strict_ranks")
+    def test_a_padded_row_is_the_row_alone(self, one: Any) -> None:
+        """In its own steps, with the same key."""
+        rng = np.random.default_rng(6)
+        x = rng.normal(size=(11, 6)) + np.arange(6)
+        changes = 0
+        run = jax.jit(lambda key, x, length: augment_row((one,), key, x, length))
+        for length in (1, 2, 3, 7, 10, 11):
+            for key in keys(4, seed=length):
+                padded = np.where(np.arange(11)[:, None] < length, x, 0)
+                got = run(key, padded, np.int32(length))[:length]
+                alone = augment_row((one,), key, jnp.asarray(x[:length]))
+                assert_allclose(got, alone, rtol=1e-9, atol=1e-9)
+                changes += not np.allclose(got, x[:length])
+        assert changes > 8
+
+    @pytest.mark.parametrize("one", SERIES, ids=repr)
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+    def test_what_stands_in_the_padding_does_not_matter(self, one: Any, dtype: Any) -> None:
+        """Noise and numbers far from the row's own, as an augmentation before it may leave them."""
+        with jax.enable_x64(dtype == np.float64):
+            rng = np.random.default_rng(7)
+            x = rng.normal(size=(40, 11, 6)).astype(dtype)
+            lengths = rng.integers(1, 11, 40).astype(np.int32)
+            own = (np.arange(11) < lengths[:, None])[..., None]
+            run = jax.jit(lambda x: augment_rows((one,), jax.random.key(3), x, 2, lengths))
+            wanted = np.where(own, run(np.where(own, x, 0)), 0)
+            for other in (x, 1e4 * rng.normal(size=x.shape).astype(dtype)):
+                got = np.where(own, run(np.where(own, x, other)), 0)
+                assert_allclose(got, wanted, rtol=1e-6, atol=1e-6)
+
+    def test_shares_are_those_of_the_row_alone(self) -> None:
+        """However a share times a length is rounded."""
+        many = keys(200)
+        for share, length in [(0.29, 100), (0.42, 150), (0.58, 50), (0.7, 90), (0.3, 10)]:
+            one, x = TimeMask(10**6, share=share, fill=-7), np.ones((length + 5, 1), np.float32)
+            padded = jax.vmap(lambda key, one=one, x=x, n=length: one(key, x, jnp.int32(n)))(many)
+            alone = jax.vmap(lambda key, one=one, x=x[:length]: one(key, x))(many)
+            widths = [int((np.asarray(got) == -7).sum(1).max()) for got in (padded, alone)]
+            assert widths[0] == widths[1], (share, length)
+        for share in (0.07, 0.28, 0.55, 0.57, 0.9, 1.0):
+            cut, x = WindowSlice(share), np.arange(121, dtype=np.float32)[:, None]
+            run = jax.jit(jax.vmap(lambda n, cut=cut, x=x: cut(many[0], x, n)))
+            lengths = np.arange(2, 121, dtype=np.int32)
+            got = np.asarray(run(lengths))[:, :, 0]
+            span = got[np.arange(len(lengths)), lengths - 1] - got[:, 0]
+            assert_allclose(span, np.ceil(share * lengths - 1e-9) - 1, atol=1e-3)
+
+    def test_an_augmentation_of_ones_own_may_ask_for_the_length(self) -> None:
+        def reverse(key: Any, x: Any, length: Any = None) -> Any:
+            last = (len(x) if length is None else length) - 1
+            return x[jnp.clip(last - jnp.arange(len(x)), 0)]
+
+        def negate(key: Any, x: Any) -> Any:
+            return -x
+
+        x, lengths = rows_of(5, 7, 2), np.int32([1, 3, 7, 6, 2])
+        got = np.asarray(augment_rows((reverse, negate), jax.random.key(0), x, 0, lengths))
+        for row, before, length in zip(got, x, lengths, strict=True):
+            assert_array_equal(row[:length], -before[:length][::-1])
+
+    def test_images_are_no_rows_of_unequal_length(self) -> None:
+        for one in IMAGES[:-1]:
+            with pytest.raises(ValueError, match=r"in augment is for images of one size; rows of"):
+                checked(one, (5, 6), np.float32, is_ragged=True)
+        for one in SERIES:
+            assert checked(one, (5, 6), np.float32, is_ragged=True) == (one,)

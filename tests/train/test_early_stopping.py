@@ -101,9 +101,9 @@ def logs_of(metrics: Metrics) -> dict[str, float]:
     """An epoch's metrics as Keras names and defines them."""
     return {
         "loss": float(metrics.train_loss) / len(TRAIN),
-        "accuracy": float(metrics.train_correct) / len(TRAIN),
+        "accuracy": float(metrics.train_metrics[0]) / len(TRAIN),
         "val_loss": float(metrics.validation_loss) / len(VALIDATION) + float(metrics.penalty),
-        "val_accuracy": float(metrics.validation_correct) / len(VALIDATION),
+        "val_accuracy": float(metrics.validation_metrics[0]) / len(VALIDATION),
     }
 
 

@@ -26,8 +26,9 @@ from trials import (
 )
 
 from jaxlstm.nn import MLP
+from jaxlstm.train.data import Data
 from jaxlstm.train.hyperparameters import OPTIMIZERS
-from jaxlstm.train.trial import Data, State, Structure
+from jaxlstm.train.trial import State, Structure
 
 # Keras's classes, by our names.
 KERAS = {
@@ -131,9 +132,11 @@ def reference(
         history.append(
             {
                 "train_loss": train_loss,
-                "train_correct": train_correct,
+                "train_metrics": [train_correct],
+                "train_mass": len(TRAIN),
                 "validation_loss": loss,
-                "validation_correct": correct,
+                "validation_metrics": [correct],
+                "validation_mass": len(VALIDATION),
                 "penalty": penalty_of(params, l2),
                 "learning_rate": rate,
             }
@@ -212,5 +215,5 @@ def test_without_validation_everything_else_is_the_same(hyperparameters: Any) ->
     unwatched, silent = train_epoch(structure, state, h, data, ROWS, validate=False)
     assert_same(unwatched, watched)
     assert told.validation_loss > 0
-    assert (silent.validation_loss, silent.validation_correct) == (0, 0)
+    assert (silent.validation_loss, *silent.validation_metrics) == (0, 0)
     assert silent.train_loss == told.train_loss

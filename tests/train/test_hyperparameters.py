@@ -20,6 +20,7 @@ from jaxlstm.train.hyperparameters import (
     FLAGS,
     MAX_BOUNDARIES,
     METRICS,
+    MONITORS,
     NUMBERS,
     OPTIMIZERS,
     SCHEDULES,
@@ -88,6 +89,11 @@ BAD = [
     ("min_delta", -0.1, ValueError, "a number of at least 0"),
     ("start_from_epoch", True, TypeError, "an integer of at least 0"),
     ("label_smoothing", 1.1, ValueError, "a number in [0, 1]"),
+    ("gamma", -0.5, ValueError, "a number of at least 0"),
+    ("focal_alpha", 1.5, ValueError, "a number in [0, 1]"),
+    ("delta", 0.0, ValueError, "a number above 0"),
+    ("level", 1.0, ValueError, "a number in (0, 1)"),
+    ("level", 0, ValueError, "a number in (0, 1)"),
     ("l2", -1e-3, ValueError, "a number of at least 0"),
     ("epochs", 0, ValueError, "an integer of at least 1"),
     ("epochs", 2.0, TypeError, "an integer of at least 1"),
@@ -146,7 +152,7 @@ def test_bad_values(name: str, value: Any, error: type[Exception], allowed: str)
 
 
 def test_every_hyperparameter_has_a_bad_value_above() -> None:
-    assert {row[0] for row in BAD} == {*NUMBERS, *CHOICES, *FLAGS, *TABLES}
+    assert {row[0] for row in BAD} == {*NUMBERS, *CHOICES, *MONITORS, *FLAGS, *TABLES}
 
 
 @pytest.mark.parametrize("name", GOOD)
@@ -218,7 +224,7 @@ class TestDefaults:
     def test_they_are_allowed_and_complete(self) -> None:
         check(DEFAULTS)
         assert DEFAULTS.keys() == {*Hyperparameters._fields} - {
-            "class_weight",
+            "task",
             "fields",
             "standardization",
         }
@@ -228,7 +234,7 @@ class TestDefaults:
         ["Adam", "AdamW", "Nadam", "RMSprop", "SGD", "Adadelta", "Adagrad", "Ftrl", "Lion"],
     )
     def test_an_optimizer_s_are_keras_s(self, optimizer: str) -> None:
-        got = trace({"optimizer": optimizer.lower()}, np.ones(2), {})
+        got = trace({"optimizer": optimizer.lower()}, {}, {})
         theirs = inspect.signature(getattr(keras.optimizers, optimizer)).parameters
         shared = set(theirs) & set(Hyperparameters._fields)
         assert {"learning_rate", "weight_decay", "clipnorm", "global_clipnorm"} <= shared
@@ -268,7 +274,7 @@ class TestDefaults:
     def test_what_is_named_is_not_looked_up(self) -> None:
         named = {"learning_rate": 0.5, "beta_2": 0.25, "rho": 0.125, "weight_decay": 0.0}
         for optimizer in OPTIMIZERS:
-            got = trace({"optimizer": optimizer, **named}, np.ones(2), {})
+            got = trace({"optimizer": optimizer, **named}, {}, {})
             assert {name: getattr(got, name) for name in named} == named
 
 
@@ -379,7 +385,7 @@ class TestTrace:
         assert got.epochs == 7
         assert got.learning_rate == 0.25
         assert got.beta_2 == np.float32(0.999)
-        assert_array_equal(got.class_weight, [0.5, 2.0])
+        assert_array_equal(got.task["class_weight"], [0.5, 2.0])
         assert got.fields == {"dropout": 0.25}
 
     def test_none(self, hyperparameters: Any) -> None:

@@ -12,6 +12,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from jaxlstm.train import objective
+from jaxlstm.train.data import Data
+from jaxlstm.train.task import Classification
 
 pytestmark = pytest.mark.usefixtures("strict_ranks")
 
@@ -22,9 +24,17 @@ WEIGHTS = np.array([0.5, 2.0, 1.25, 3.0], np.float32)
 ALL = np.ones(9, bool)
 
 
+def sums(logits: Any, labels: Any, valid: Any, weights: Any, smoothing: Any = 0.0) -> Any:
+    """Loss and metrics of a batch, as an epoch adds them up."""
+    numbers = {"loss": 0, "label_smoothing": smoothing, "class_weight": jnp.asarray(weights)}
+    task = Classification(losses=("cross_entropy",))
+    batch = Data(None, jnp.asarray(labels))
+    return task.sums(jnp.asarray(logits), batch, jnp.asarray(valid), numbers, train=True)
+
+
 def batch_loss(logits: Any, labels: Any, valid: Any, weights: Any, smoothing: Any = 0.0) -> Any:
     """The loss of a batch: the sum over its rows by their number."""
-    total = objective.loss_sum(logits, labels, valid, weights, smoothing)
+    total, _ = sums(logits, labels, valid, weights, smoothing)
     return total / np.maximum(1, np.sum(valid)).astype(np.float32)
 
 
@@ -86,9 +96,7 @@ def test_no_smoothing_leaves_an_infinite_logit_alone() -> None:
 def test_a_batch_in_pieces_has_the_loss_of_the_whole() -> None:
     whole = batch_loss(LOGITS, LABELS, ALL, WEIGHTS, 0.1)
     parts = [slice(0, 4), slice(4, 5), slice(5, 9)]
-    pieces = [
-        objective.loss_sum(LOGITS[part], LABELS[part], ALL[part], WEIGHTS, 0.1) for part in parts
-    ]
+    pieces = [sums(LOGITS[part], LABELS[part], ALL[part], WEIGHTS, 0.1)[0] for part in parts]
     assert_allclose(sum(pieces) / 9, whole, rtol=1e-6)
 
 
@@ -151,11 +159,107 @@ def test_l2_is_keras_over_kernels_alone() -> None:
     assert objective.l2_penalty({"bias": WEIGHTS}, 0.03) == 0
 
 
-def test_count_correct() -> None:
+def test_accuracy_counts_the_valid_rows() -> None:
     right = LOGITS.argmax(-1) == LABELS
     assert 0 < right.sum() < 9
     valid = np.array([1, 0, 1, 1, 0, 1, 1, 1, 1], bool)
-    count = objective.count_correct(LOGITS, LABELS, valid)
-    assert count.dtype == np.int32
-    assert_array_equal(count, (right & valid).sum())
-    assert_array_equal(objective.count_correct(LOGITS, LOGITS.argmax(-1), valid), 7)
+    assert_array_equal(sums(LOGITS, LABELS, valid, WEIGHTS)[1], [(right & valid).sum()])
+    assert_array_equal(sums(LOGITS, LOGITS.argmax(-1), valid, WEIGHTS)[1], [7])
+
+
+# -- the definitions, in NumPy ----------------------------------------------------------------------
+
+
+def sigmoid(z: Any) -> Any:
+    return 1 / (1 + np.exp(-z))
+
+
+def binary(z: Any, y: Any, s: float, gamma: float = 0.0) -> Any:
+    y, p = y * (1 - s) + s / 2, sigmoid(z)
+    missed = 1 - (y * p + (1 - y) * (1 - p))
+    return (missed**gamma * -(y * np.log(p) + (1 - y) * np.log(1 - p))).mean(-1)
+
+
+def focal(z: Any, y: Any, s: float, gamma: float, alpha: float) -> Any:
+    p = np.exp(log_softmax(z))
+    hard = np.eye(z.shape[-1])[y]
+    return (-alpha * (hard * (1 - s) + s / z.shape[-1]) * (1 - p) ** gamma * np.log(p)).sum(-1)
+
+
+def huber(z: Any, y: Any, delta: float) -> Any:
+    error = np.abs(z - y)
+    return np.where(error <= delta, error**2 / 2, delta * (error - delta / 2)).mean(-1)
+
+
+def pinball(z: Any, y: Any, level: float) -> Any:
+    return np.where(y > z, level * (y - z), (1 - level) * (z - y)).mean(-1)
+
+
+DEFINITIONS: dict[str, tuple[str, Any, Any, tuple[float, ...]]] = {
+    "focal": ("labels", objective.focal_cross_entropy, focal, (0.1, 1.7, 0.3)),
+    "focal of 0": ("labels", objective.focal_cross_entropy, focal, (0.0, 0.0, 1.0)),
+    "binary": ("0/1", objective.binary_cross_entropy, binary, (0.0,)),
+    "smoothed binary": ("0/1", objective.binary_cross_entropy, binary, (0.3,)),
+    "binary focal": ("0/1", objective.binary_focal_cross_entropy, binary, (0.2, 1.5)),
+    "squares": ("numbers", objective.squared_error, lambda z, y: ((z - y) ** 2).mean(-1), ()),
+    "absolute": ("numbers", objective.absolute_error, lambda z, y: np.abs(z - y).mean(-1), ()),
+    "huber": ("numbers", objective.huber, huber, (0.8,)),
+    "log-cosh": (
+        *("numbers", objective.log_cosh, lambda z, y: np.log(np.cosh(z - y)).mean(-1), ()),
+    ),
+    "pinball": ("numbers", objective.pinball, pinball, (0.85,)),
+}
+
+
+@pytest.mark.parametrize("case", DEFINITIONS)
+def test_losses_are_their_definitions(case: str, x64: None) -> None:
+    """Value and gradient, the latter by finite differences; of rows and of steps."""
+    kind, loss, wanted, numbers = DEFINITIONS[case]
+    rng = np.random.default_rng(1)
+    for shape in ((5,), (3, 2)):
+        z = 2 * rng.normal(size=(*shape, 4)) + np.arange(4) / 3
+        y = {
+            "labels": rng.integers(0, 4, shape),
+            "0/1": rng.integers(0, 2, z.shape).astype(float),
+            "numbers": 2 * rng.normal(size=z.shape),
+        }[kind]
+        traced = [jnp.asarray(number) for number in numbers]
+        got = loss(jnp.asarray(z), jnp.asarray(y), *traced)
+        assert got.shape == shape
+        assert_allclose(got, wanted(z, y, *numbers), rtol=1e-12)
+        grad = jax.grad(lambda z, y=y, loss=loss, traced=traced: loss(z, y, *traced).sum())(z)
+        for place in np.ndindex(z.shape):
+            step = np.zeros_like(z)
+            step[place] = 1e-6
+            above, below = (wanted(z + sign * step, y, *numbers).sum() for sign in (1, -1))
+            assert_allclose(grad[place], (above - below) / 2e-6, rtol=1e-6, atol=1e-8)
+
+
+def test_large_outputs_leave_losses_and_gradients_finite() -> None:
+    z = np.float32([[1e4, -1e4, 3e4], [-2e30, 1e30, 0.0]])
+    ones = np.float32([[0, 1, 1], [1, 1, 0]])
+    for loss in (
+        lambda z: objective.binary_cross_entropy(z, jnp.asarray(ones), 0.1),
+        lambda z: objective.binary_focal_cross_entropy(z, jnp.asarray(ones), 0.0, 2.0),
+        lambda z: objective.focal_cross_entropy(z, jnp.array([1, 0]), jnp.zeros(()), 2.0, 0.25),
+        lambda z: objective.absolute_error(z, ones),
+        lambda z: objective.huber(z, ones, 0.7),
+        lambda z: objective.log_cosh(z, ones),
+        lambda z: objective.pinball(z, ones, 0.3),
+    ):
+        value, grad = jax.value_and_grad(lambda z, loss=loss: loss(z).sum())(jnp.asarray(z))
+        assert np.isfinite(value)
+        assert np.isfinite(grad).all()
+
+
+def test_the_gradient_of_a_focal_loss_is_finite_where_it_is_0() -> None:
+    """A power below 1 has none at 0, where the right class is certain."""
+    z = jnp.array([[60.0, -60.0, -80.0]])
+    grad = jax.grad(
+        lambda z: objective.focal_cross_entropy(z, jnp.array([0]), 0.0, 0.5, 1.0).sum()
+    )(z)
+    assert np.isfinite(grad).all()
+    grad = jax.grad(
+        lambda z: objective.binary_focal_cross_entropy(z, jnp.array([[1.0, 0, 0]]), 0.0, 0.5).sum()
+    )(z)
+    assert np.isfinite(grad).all()

@@ -72,3 +72,63 @@ def test_one_row_and_tiny_numbers_stay_finite() -> None:
 def test_nothing_to_standardise_by_changes_nothing() -> None:
     x = jnp.asarray(make_data())
     assert standardization.apply(None, x) is x
+
+
+LENGTHS = np.random.default_rng(3).integers(1, 6, 40).astype(np.int32)
+
+
+def own_steps(part: Any, rows: Any) -> Any:
+    """The own steps of rows, one after another."""
+    return np.concatenate([part[row, : LENGTHS[row]] for row in rows])
+
+
+@pytest.mark.parametrize("piece", [1, 70, 1 << 22])
+@pytest.mark.parametrize("weighs", ["nothing", "rows", "steps"])
+def test_own_steps_and_weights_are_scikit_learns(
+    weighs: str, piece: int, monkeypatch: Any, x64: None
+) -> None:
+    monkeypatch.setattr(standardization, "PIECE", piece)
+    x = make_data().astype(float)
+    rng = np.random.default_rng(4)
+    rows = rng.integers(0, 35, 25)  # some twice
+    weight: Any = None
+    if weighs != "nothing":
+        weight = rng.uniform(0, 3, 40) if weighs == "rows" else rng.uniform(0, 3, (40, 5))
+        weight[rng.uniform(size=weight.shape) < 0.2] = 0
+    each = None if weight is None else np.broadcast_to(weight.reshape(40, -1), (40, 5))
+    counts = None if each is None else own_steps(each, rows)
+    # Of a constant feature's weighted variance, scikit-learn takes the root of a rounding error.
+    scaler = StandardScaler().fit(own_steps(x, rows)[:, :4], sample_weight=counts)
+    other = x.copy()
+    other[np.arange(5) >= LENGTHS[:, None]] = 1e9
+    for given in (x, other):
+        got = standardization.fit(given, rows, LENGTHS, weight)
+        assert_allclose(got.mean[:4], scaler.mean_, rtol=1e-11)
+        assert_allclose(got.scale[:4], scaler.scale_, rtol=1e-9)
+        assert_array_equal(got.scale[4:], 1)
+    if weight is not None:
+        scaler = StandardScaler().fit(
+            x[rows].reshape(-1, 6)[:, :4], sample_weight=each[rows].reshape(-1)
+        )
+        got = standardization.fit(x, rows, None, weight)
+        assert_allclose(got.mean[:4], scaler.mean_, rtol=1e-11)
+        assert_allclose(got.scale[:4], scaler.scale_, rtol=1e-9)
+
+
+def test_a_weight_is_how_often_a_row_is_given(x64: None) -> None:
+    x = make_data().astype(float)
+    times = np.random.default_rng(5).integers(0, 4, 40)
+    got = standardization.fit(x, np.arange(40), LENGTHS, times)
+    wanted = standardization.fit(x, np.repeat(np.arange(40), times), LENGTHS)
+    for one, two in zip(got, wanted, strict=True):
+        assert_allclose(one, two, rtol=1e-10)
+
+
+@pytest.mark.parametrize("shape", [(30, 4, 3), (30, 4, 2, 3)])
+def test_lengths_of_rows_of_any_rank(shape: tuple[int, ...], x64: None) -> None:
+    x = np.random.default_rng(6).normal(size=shape) * [1, 2, 3] + 7
+    lengths = np.random.default_rng(7).integers(1, 5, 30)
+    own = np.concatenate([row[:n].reshape(-1, 3) for row, n in zip(x, lengths, strict=True)])
+    got = standardization.fit(x, np.arange(30), lengths)
+    assert_allclose(got.mean, own.mean(0), rtol=1e-12)
+    assert_allclose(got.scale, own.std(0), rtol=1e-12)

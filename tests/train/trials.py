@@ -11,8 +11,9 @@ import numpy as np
 from numpy.testing import assert_allclose, assert_array_equal
 
 from jaxlstm.train import epoch, trial
+from jaxlstm.train.data import Data
 from jaxlstm.train.hyperparameters import Hyperparameters
-from jaxlstm.train.trial import Data, Rows, State, Structure
+from jaxlstm.train.trial import Rows, State, Structure
 
 N = 23
 PERMUTATION = np.random.default_rng(5).permutation(N)

@@ -25,17 +25,30 @@ class _OfFrames(Augmentation):
         self._check_row(x, (2,), "sequences [T, F]")
 
 
-def _covered(key: Array, size: int, widest: int, masks: int) -> Array:
-    """Which of ``size`` places some mask covers; a mask is 0 to ``widest`` wide, at any place."""
+def _covered(key: Array, places: int, widest: Any, masks: int, size: Any = None) -> Array:
+    """Which of so many places some mask covers.
+
+    A mask is 0 to ``widest`` wide and lies anywhere within the first ``size`` places, by default all.
+    """
+    size = places if size is None else size
     width_key, place_key = jax.random.split(key)
-    width = jax.random.randint(width_key, (masks, 1), 0, min(widest, size) + 1, jnp.int32)
+    most = jnp.minimum(widest, size) + 1
+    width = jax.random.randint(width_key, (masks, 1), 0, most, jnp.int32)
     first = jax.random.randint(place_key, (masks, 1), 0, size - width + 1, jnp.int32)
-    place = jnp.arange(size, dtype=jnp.int32)[None]
+    place = jnp.arange(places, dtype=jnp.int32)[None]
     return jnp.any((place >= first) & (place < first + width), axis=0)
 
 
-def _filled(x: Array, covered: Array, fill: Any) -> Array:
-    value = jnp.mean(x, axis=0, keepdims=True) if fill == "mean" else fill
+def _mean(x: Array, length: Array | None) -> Array:
+    """Mean of each feature over a row's own steps, ``[1, F]``."""
+    if length is None:
+        return jnp.mean(x, axis=0, keepdims=True)
+    own = jnp.arange(len(x))[:, None] < length
+    return jnp.sum(jnp.where(own, x, 0), axis=0, keepdims=True) / length.astype(x.dtype)
+
+
+def _filled(x: Array, covered: Array, fill: Any, length: Array | None) -> Array:
+    value = _mean(x, length) if fill == "mean" else fill
     return jnp.where(covered, jnp.asarray(value, x.dtype), x)
 
 
@@ -70,11 +83,16 @@ class TimeMask(_OfFrames):
         self._check(frames=COUNT, masks=SIZE, share=SHARE)
         _check_fill(self)
 
-    def __call__(self, key: Array, x: Array) -> Array:
+    def __call__(self, key: Array, x: Array, length: Array | None = None) -> Array:
         """Returns the row with its frames hidden."""
         self._check_frames(x)
-        widest = min(self.frames, int(self.share * len(x)))
-        return _filled(x, _covered(key, len(x), widest, self.masks)[:, None], self.fill)
+        widest: Any = min(self.frames, int(self.share * len(x)))
+        if length is not None:
+            # Looked up: a product of float32 may round to another side of a whole number.
+            most = [min(self.frames, int(self.share * own)) for own in range(len(x) + 1)]
+            widest = jnp.asarray(most, jnp.int32)[length]
+        covered = _covered(key, len(x), widest, self.masks, length)
+        return _filled(x, covered[:, None], self.fill, length)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -95,11 +113,11 @@ class FrequencyMask(_OfFrames):
         self._check(features=COUNT, masks=SIZE)
         _check_fill(self)
 
-    def __call__(self, key: Array, x: Array) -> Array:
+    def __call__(self, key: Array, x: Array, length: Array | None = None) -> Array:
         """Returns the row with its features hidden."""
         self._check_frames(x)
         covered = _covered(key, x.shape[1], self.features, self.masks)
-        return _filled(x, covered[None], self.fill)
+        return _filled(x, covered[None], self.fill, length)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -122,10 +140,13 @@ class Noise(_OfFrames):
                 f"Noise's low must not be above high, got {self.low!r} and {self.high!r}."
             )
 
-    def __call__(self, key: Array, x: Array) -> Array:
+    def __call__(self, key: Array, x: Array, length: Array | None = None) -> Array:
         """Returns the row with noise."""
         self._check_frames(x)
         level_key, noise_key = jax.random.split(key)
         decibel = jax.random.uniform(level_key, (), x.dtype, self.low, self.high)
-        level = jnp.std(x, axis=0, keepdims=True) * 10 ** (-decibel / 20)
+        deviation = jnp.std(x, axis=0, keepdims=True)
+        if length is not None:
+            deviation = jnp.sqrt(_mean(jnp.square(x - _mean(x, length)), length))
+        level = deviation * 10 ** (-decibel / 20)
         return x + level * jax.random.normal(noise_key, x.shape, x.dtype)

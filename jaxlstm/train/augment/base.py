@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,7 +17,7 @@ from jaxlstm.train import hyperparameters
 
 Array = jax.Array
 
-Augmentations = tuple[Callable[[Array, Array], Array], ...]
+Augmentations = tuple[Callable[..., Array], ...]
 
 
 class Augmentation:
@@ -24,7 +25,9 @@ class Augmentation:
 
     A subclass is a frozen dataclass of settings that shape the program. It is called with a random
     key and a row ``[T, F]``, and returns a row of the same shape and type; `augment_rows` calls it
-    with a key of its own for each row.
+    with a key of its own for each row. Where rows are of unequal length, one that takes a third
+    argument ``length`` gets the number of the row's own steps, which come first; what it makes of
+    the others is not looked at.
     """
 
     def __call__(self, key: Array, x: Array) -> Array:
@@ -112,8 +115,21 @@ def resample(x: Array, matrix: Array) -> Array:
     return look_up(x) if x.ndim == 2 else jax.vmap(look_up, in_axes=-1, out_axes=-1)(x)
 
 
-def augment_row(augmentations: Augmentations, key: Array, x: Array) -> Array:
-    """One row through all augmentations, each with a key of its own."""
+@functools.lru_cache(maxsize=256)
+def _takes_length(one: Callable[..., Array]) -> bool:
+    try:
+        return "length" in inspect.signature(one).parameters
+    except (TypeError, ValueError):
+        return False
+
+
+def augment_row(
+    augmentations: Augmentations, key: Array, x: Array, length: Array | None = None
+) -> Array:
+    """One row through all augmentations, each with a key of its own.
+
+    ``length`` is the number of its own steps, None where all are.
+    """
     runs = itertools.groupby(enumerate(augmentations), lambda one: isinstance(one[1], Affine))
     for is_affine, run in runs:
         members = [(jax.random.fold_in(key, place), one) for place, one in run]
@@ -125,11 +141,18 @@ def augment_row(augmentations: Augmentations, key: Array, x: Array) -> Array:
             x = resample(x, functools.reduce(after, matrices))
             continue
         for own, one in members:
-            x = one(own, x)
+            more = () if length is None or not _takes_length(one) else (length,)
+            x = one(own, x, *more)
     return x
 
 
-def augment_rows(augmentations: Augmentations, key: Array, x: Array, first_row: Any = 0) -> Array:
+def augment_rows(
+    augmentations: Augmentations,
+    key: Array,
+    x: Array,
+    first_row: Any = 0,
+    lengths: Array | None = None,
+) -> Array:
     """Rows through all augmentations.
 
     A row's randomness comes from the key and its own place: an epoch cut into pieces gives what the
@@ -140,19 +163,23 @@ def augment_rows(augmentations: Augmentations, key: Array, x: Array, first_row: 
       key: a random key of the epoch.
       x: rows ``[B, ...]``.
       first_row: place in the epoch of the first of them, an integer; may be traced.
+      lengths: steps of each row that are its own, ``[B]``; None: all.
     """
     places = jnp.asarray(first_row, jnp.uint32) + jnp.arange(len(x), dtype=jnp.uint32)
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, places)
-    return jax.vmap(functools.partial(augment_row, augmentations))(keys, x)
+    return jax.vmap(functools.partial(augment_row, augmentations))(keys, x, lengths)
 
 
-def checked(augment: Any, shape: tuple[int, ...], dtype: Any) -> Augmentations:
+def checked(
+    augment: Any, shape: tuple[int, ...], dtype: Any, is_ragged: bool = False
+) -> Augmentations:
     """The estimators' parameter ``augment`` as a tuple.
 
     Args:
       augment: one augmentation, a tuple or list of them, or None.
       shape: of a row of the data set.
       dtype: its type.
+      is_ragged: whether rows are of unequal length.
 
     Raises:
       TypeError: something that cannot be called or hashed.
@@ -175,6 +202,10 @@ def checked(augment: Any, shape: tuple[int, ...], dtype: Any) -> Augmentations:
             raise TypeError(
                 f"augment[{place}] must be hashable, so that trials can share a program: {error}."
             ) from error
+        if is_ragged and isinstance(one, Affine):
+            raise ValueError(
+                f"{one!r} in augment is for images of one size; rows of unequal length are none."
+            )
     _check_rows(tuple(augment), tuple(shape), jnp.dtype(dtype))
     return tuple(augment)
 

@@ -9,6 +9,7 @@ References:
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -130,25 +131,46 @@ class TimeWarp(_OfSteps):
     def __post_init__(self) -> None:
         self._check(sigma=NOT_NEGATIVE, knots=SIZE)
 
-    def clock(self, key: Array, steps: int, dtype: np.dtype) -> Array:
-        """When each step is after the warp, in steps, ``[steps]``."""
+    def clock(self, key: Array, steps: int, dtype: np.dtype, length: Array | None = None) -> Array:
+        """When each step is after the warp, in steps, ``[steps]``; of the first ``length`` ones."""
         knots = np.linspace(0, steps - 1, self.knots + 2)
         # A spline is linear in its values: one column for each knot.
-        spline = CubicSpline(knots, np.eye(len(knots)))(np.arange(steps))
+        spline = CubicSpline(knots, np.eye(len(knots)))
+        last: Any
+        if length is None:
+            columns, last = jnp.asarray(spline(np.arange(steps)), dtype), steps - 1
+        else:
+            last = jnp.maximum(length - 1, 1)
+            at = jnp.arange(steps, dtype=dtype) * ((steps - 1) / last.astype(dtype))
+            columns = _spline_at(spline, at)
         values = 1 + self.sigma * jax.random.normal(key, (1, len(knots)), dtype)
-        speed = jnp.sum(jnp.asarray(spline, dtype) * values, axis=1)
+        speed = jnp.sum(columns * values, axis=1)
         time = jnp.cumsum(jnp.maximum(speed, LEAST_SPEED))
         time = time - time[0]
-        return time * ((steps - 1) / time[-1])
+        time = time * (last / time[last])
+        if length is None:
+            return time
+        # No rounding lets the last step look at what comes after it.
+        return jnp.where(jnp.arange(steps) == last, last.astype(dtype), time)
 
-    def __call__(self, key: Array, x: Array) -> Array:
+    def __call__(self, key: Array, x: Array, length: Array | None = None) -> Array:
         """Returns the window, warped."""
         self._check_steps(x)
         if len(x) < 2:
             return x
-        clock = self.clock(key, len(x), x.dtype)
+        clock = self.clock(key, len(x), x.dtype, length)
         steps = jnp.arange(len(x), dtype=x.dtype)
         return jax.vmap(lambda one: jnp.interp(steps, clock, one), 1, 1)(x)
+
+
+def _spline_at(spline: CubicSpline, at: Array) -> Array:
+    """A spline's columns at traced places, ``[places, columns]``; beyond its end as at its end."""
+    knots, powers = jnp.asarray(spline.x, at.dtype), jnp.asarray(spline.c, at.dtype)
+    at = jnp.minimum(at, knots[-1])
+    piece = jnp.clip(jnp.searchsorted(knots, at, side="right") - 1, 0, len(spline.x) - 2)
+    x = (at - knots[piece])[:, None]
+    a, b, c, d = (power[piece] for power in powers)
+    return ((a * x + b) * x + c) * x + d
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -164,14 +186,33 @@ class WindowSlice(_OfSteps):
     def __post_init__(self) -> None:
         self._check(share=SHARE._replace(open_low=True))
 
-    def __call__(self, key: Array, x: Array) -> Array:
+    def __call__(self, key: Array, x: Array, length: Array | None = None) -> Array:
         """Returns the piece, stretched."""
         self._check_steps(x)
         steps = len(x)
-        size = min(steps, max(1, int(np.ceil(self.share * steps - 1e-9))))
+        if length is not None:
+            return self._of_first(key, jnp.asarray(x), length)
+        size = self._size(steps)
         first = jax.random.randint(key, (), 0, steps - size + 1, jnp.int32)
         place = np.linspace(0, size - 1, steps)
         whole = np.minimum(np.floor(place), max(0, size - 2)).astype(np.int32)
         part = jnp.asarray(place - whole, x.dtype)[:, None]
         low = x[first + whole]
         return low + part * (x[jnp.minimum(first + whole + 1, steps - 1)] - low)
+
+    def _size(self, steps: int) -> int:
+        """Steps of the piece."""
+        return min(steps, max(1, int(np.ceil(self.share * steps - 1e-9))))
+
+    def _of_first(self, key: Array, x: Array, length: Array) -> Array:
+        """The same of a row's first steps, whose number is traced."""
+        sizes = [self._size(steps) for steps in range(len(x) + 1)]
+        size = jnp.asarray(sizes, jnp.int32)[length]
+        first = jax.random.randint(key, (), 0, length - size + 1, jnp.int32)
+        stretch = (size - 1).astype(x.dtype) / jnp.maximum(length - 1, 1).astype(x.dtype)
+        place = jnp.arange(len(x), dtype=x.dtype) * stretch
+        whole = jnp.minimum(jnp.floor(place).astype(jnp.int32), jnp.maximum(0, size - 2))
+        part = (place - whole.astype(x.dtype))[:, None]
+        last = length - 1
+        low = x[jnp.minimum(first + whole, last)]
+        return low + part * (x[jnp.minimum(first + whole + 1, last)] - low)
