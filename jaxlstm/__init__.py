@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from jaxlstm._lazy import attach
 
 if TYPE_CHECKING:
-    from jaxlstm.estimator import FlaxClassifier, LSTMClassifier
+    from jaxlstm.estimators.classifier import FlaxClassifier, LSTMClassifier
+    from jaxlstm.estimators.regressor import FlaxRegressor, LSTMRegressor
     from jaxlstm.grid.finder import LearningRates, find_learning_rate
     from jaxlstm.grid.halving import HalvingSearch
     from jaxlstm.grid.optuna_search import OptunaSearch
@@ -41,8 +42,10 @@ __version__ = "0.1.0"
 
 # Read on first use: `import jaxlstm` itself imports neither JAX nor scikit-learn.
 _HOMES = {
-    "FlaxClassifier": "jaxlstm.estimator",
-    "LSTMClassifier": "jaxlstm.estimator",
+    "FlaxClassifier": "jaxlstm.estimators.classifier",
+    "LSTMClassifier": "jaxlstm.estimators.classifier",
+    "FlaxRegressor": "jaxlstm.estimators.regressor",
+    "LSTMRegressor": "jaxlstm.estimators.regressor",
     "GridSearch": "jaxlstm.grid.search",
     "HalvingSearch": "jaxlstm.grid.halving",
     "LearningRates": "jaxlstm.grid.finder",
@@ -84,12 +87,14 @@ __all__ = [
     "Conv1D",
     "Dropout",
     "FlaxClassifier",
+    "FlaxRegressor",
     "GridSearch",
     "HalvingSearch",
     "LSTMCell",
     "LSTMClassifier",
     "LSTMClassifierNetwork",
     "LSTMParams",
+    "LSTMRegressor",
     "LearningRates",
     "OptunaSearch",
     "Plan",

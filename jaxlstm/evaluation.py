@@ -1,4 +1,4 @@
-"""What a trained classifier is worth beyond its accuracy: rates of each class, times, maps."""
+"""What a trained estimator is worth beyond its score: rates of each class, times, maps."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ from sklearn.metrics import (
     multilabel_confusion_matrix,
     precision_recall_fscore_support,
 )
+from sklearn.utils import _safe_indexing
+from sklearn.utils.validation import _num_samples
+
+from jaxlstm.estimators.inputs import read_rows
 
 
 def scores(true: Any, predicted: Any) -> dict[str, float]:
@@ -71,11 +75,11 @@ def class_rates(true: Any, predicted: Any, classes: Sequence[Any]) -> pd.DataFra
 def prediction_times(
     estimator: Any, X: Any, *, batch_sizes: Sequence[int] = (1, 256), repeats: int = 50
 ) -> pd.DataFrame:
-    """Times `predict_proba` as a program that serves predictions calls it, compiled before.
+    """Times predictions as a program that serves them asks for them, compiled before.
 
     Args:
-      estimator: fitted.
-      X: rows ``[M, ...]`` to take batches from, again from the start where they end.
+      estimator: fitted; `predict_proba` is called where it has one, else `predict`.
+      X: rows to take batches from, again from the start where they end; as for `predict`.
       batch_sizes: rows of a call.
       repeats: calls of each size.
 
@@ -83,16 +87,18 @@ def prediction_times(
       A row a size: ``batch``, ``p50_ms`` and ``p95_ms`` of a call, ``rows_per_second`` at p50.
     """
     rows = []
+    predict = getattr(estimator, "predict_proba", estimator.predict)
     for size in batch_sizes:
         batches = [
-            np.take(X, np.arange(call * size, (call + 1) * size), axis=0, mode="wrap")
+            _safe_indexing(X, np.arange(call * size, (call + 1) * size) % _num_samples(X))
             for call in range(repeats)
         ]
-        estimator.predict_proba(batches[0])
+        for batch in batches:  # lists of other lengths may need other programs
+            predict(batch)
         seconds = []
         for batch in batches:
             start = time.perf_counter()
-            estimator.predict_proba(batch)
+            predict(batch)
             seconds.append(time.perf_counter() - start)
         median, slow = np.quantile(seconds, [0.5, 0.95])
         rows.append((size, 1000 * median, 1000 * slow, size / median))
@@ -105,31 +111,36 @@ def saliency(
     """Absolute input gradients of rows that are classified right, the surest of each class.
 
     Args:
-      estimator: fitted, an `LSTMClassifier` or a `FlaxClassifier`.
-      X: rows ``[M, ...]``.
+      estimator: fitted, an `LSTMClassifier` or a `FlaxClassifier` of one label per row.
+      X: rows, as for `predict`.
       y: their labels ``[M]``.
       per_class: rows to show of each class.
 
     Returns:
       Numbers of the chosen rows ``[C, per_class]``, -1 where a class has too few that are right;
-      the gradients' absolute values there, ``[C, per_class, ...]``, 0 where there is none; and their
-      mean over all rows of each class that are right, ``[C, ...]``.
+      the gradients' absolute values there, ``[C, per_class, ...]``, 0 where there is none and past a
+      row's length; and their mean over all rows of each class that are right, ``[C, ...]``.
     """
     probabilities = estimator.predict_proba(X)
     classes = estimator.classes_
     predicted = classes[probabilities.argmax(axis=1)]
     chosen = np.full((len(classes), per_class), -1)
-    maps = np.zeros((len(classes), per_class, *np.shape(X)[1:]), np.float32)
-    means = np.zeros((len(classes), *np.shape(X)[1:]), np.float32)
-    for place, name in enumerate(classes):
+    rows = read_rows(X)
+    shape = rows.x.shape[1:] if rows is not None and rows.steps is None else np.shape(X)[1:]
+    maps = np.zeros((len(classes), per_class, *shape), np.float32)
+    means = np.zeros((len(classes), *shape), np.float32)
+    for number, name in enumerate(classes):
         right = np.flatnonzero((predicted == name) & (np.asarray(y) == name))
         if not len(right):
             continue
-        right = right[np.argsort(-probabilities[right, place], kind="stable")]
-        gradients = np.abs(estimator.input_gradients(np.asarray(X)[right], predicted[right]))
-        gradients = gradients.reshape(len(right), *np.shape(X)[1:])
-        means[place] = gradients.mean(axis=0)
+        right = right[np.argsort(-probabilities[right, number], kind="stable")]
+        found = estimator.input_gradients(_safe_indexing(X, right), predicted[right])
+        gradients = np.zeros((len(right), *shape), np.float32)
+        for place, gradient in enumerate(found):
+            own = np.abs(gradient).reshape(-1, *shape[1:])
+            gradients[place, : len(own)] = own
+        means[number] = gradients.mean(axis=0)
         first = right[:per_class]
-        chosen[place, : len(first)] = first
-        maps[place, : len(first)] = gradients[: len(first)]
+        chosen[number, : len(first)] = first
+        maps[number, : len(first)] = gradients[: len(first)]
     return chosen, maps, means

@@ -205,7 +205,9 @@ def test_validation_data_changes_nothing_but_the_history(lstm: LSTMClassifier, d
     assert_same_weights(plain.params_, watched.params_)
     assert plain.history_["loss"] == watched.history_["loss"]
     assert watched.history_["val_accuracy"][-1] == watched.score(X[:9], y[:9])
-    with pytest.raises(ValueError, match="validation_data has the class 'z', which y has not"):
+    with pytest.raises(
+        ValueError, match="validation_data: y has the class 'z', which is not one of 'a', 'b', 'c'"
+    ):
         lstm.fit(X, y, validation_data=(X[:2], ["a", "z"]))
     with pytest.raises(ValueError, match=r"inconsistent numbers of samples: \[9, 8\]"):
         lstm.fit(X, y, validation_data=(X[:9], y[:8]))
@@ -366,11 +368,11 @@ def test_bad_data_is_one_sentence(lstm: LSTMClassifier, data: Any) -> None:
         lstm.fit(X.astype(complex), y)
     for rows, got in ((X[:, :, :1], r"\(4, 1\)"), (X[:, :, 0], r"\(4, 1\)")):
         with pytest.raises(
-            ValueError, match=rf"must have the shape \(4, 2\) that LSTMClassifier .* got {got}"
+            ValueError,
+            match=rf"must have the shape \(any number of steps, 2\) that LSTMClassifier .* got {got}",
         ):
             lstm.predict(rows)
-    with pytest.raises(ValueError, match="X has 3 features, but LSTMClassifier is expecting 4"):
-        lstm.predict(X[:, :3])
+    assert lstm.predict(X[:, :3]).shape == (22,)  # rows may be of another length
 
 
 def test_an_unknown_parameter_is_named(lstm: LSTMClassifier, flax: FlaxClassifier) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jaxlstm import LSTMClassifier
+from jaxlstm import LSTMClassifier, LSTMRegressor
 from jaxlstm.train.augment import RandomFlip, Rotation
 
 
@@ -91,6 +91,13 @@ VALUES: list[tuple[str, Any, type[Exception], str]] = [
     ("start_from_epoch", 0.5, TypeError, r"start_from_epoch must be an integer .* got 0\.5"),
     ("restore_best_weights", 1, TypeError, "restore_best_weights must be True or False, got 1"),
     ("best_monitor", "f1", ValueError, "best_monitor must be one of loss, .* got 'f1'"),
+    ("loss", "mse", ValueError, "loss must be one of cross_entropy, focal, got 'mse'"),
+    ("loss", "focall", ValueError, r"got 'focall'\. Did you mean 'focal'\?"),
+    ("loss", None, ValueError, "loss must be one of .* got None"),
+    ("gamma", -1, ValueError, "gamma must be a number of at least 0, got -1"),
+    ("focal_alpha", 2, ValueError, r"focal_alpha must be a number in \[0, 1\], got 2"),
+    ("return_sequences", 1, TypeError, "return_sequences must be True or False, got 1"),
+    ("warm_start", None, TypeError, "warm_start must be True or False, got None"),
     ("label_smoothing", 1.1, ValueError, r"label_smoothing must be .*\[0, 1\], got 1\.1"),
     ("validation_fraction", 1.0, ValueError, r"validation_fraction .*\[0, 1\), got 1\.0"),
     ("validation_fraction", None, TypeError, "validation_fraction must be .* got None"),
@@ -127,10 +134,32 @@ def test_a_bad_value_is_one_sentence(
     assert "\n" not in str(caught.value)
 
 
+NUMBERS = [
+    ("loss", "cross_entropy", ValueError, "loss must be one of mse, mae, .* got 'cross_entropy'"),
+    ("delta", 0, ValueError, "delta must be a number above 0, got 0"),
+    ("level", 1, ValueError, r"level must be a number in \(0, 1\), got 1"),
+    ("monitor", "accuracy", ValueError, "monitor must be one of loss, mse, mae, val_loss, .*"),
+    ("standardize_targets", "y", TypeError, "standardize_targets must be True or False, got 'y'"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "error", "message"), NUMBERS)
+def test_a_bad_value_of_a_regressor_is_one_sentence(
+    name: str, value: Any, error: type[Exception], message: str
+) -> None:
+    X = np.random.default_rng(0).normal(size=(12, 4, 2)).astype(np.float32)
+    model = LSTMRegressor(units=2, epochs=1, **{name: value})
+    with pytest.raises(error, match=message) as caught:
+        model.fit(X, X[:, 0, 0])
+    assert "\n" not in str(caught.value)
+
+
 def test_every_number_has_a_bad_value() -> None:
     named = {name for name, *_ in VALUES}
     # Not checked by their name alone: class weights have a test of their own.
     assert set(inspect.signature(LSTMClassifier).parameters) - named <= {"class_weight", "verbose"}
+    named |= {name for name, *_ in NUMBERS}
+    assert set(inspect.signature(LSTMRegressor).parameters) - named <= {"verbose"}
 
 
 def test_two_kinds_of_clipping_are_one_sentence(lstm: LSTMClassifier, data: Any) -> None:

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxlstm import FlaxClassifier, LSTMClassifier
+from jaxlstm import FlaxClassifier, LSTMClassifier, LSTMRegressor
 from jaxlstm.evaluation import class_rates, prediction_times, saliency, scores
 from jaxlstm.nn import MLP
 
@@ -36,6 +36,28 @@ def test_a_class_without_rows_has_rates_of_0() -> None:
     table = class_rates(["a", "a"], ["a", "a"], CLASSES).set_index("class")
     assert table.loc["a", "specificity"] == 0  # no row is of another class
     assert table.loc["b", ["precision", "recall", "f1", "miss_rate"]].tolist() == [0, 0, 0, 0]
+
+
+def test_unequal_rows() -> None:
+    rng = np.random.default_rng(2)
+    rows = [rng.normal(size=(length, 2)).astype(np.float32) for length in rng.integers(2, 7, 40)]
+    y = np.array(["ab"[int(row[:, 0].sum() > 0)] for row in rows])
+    model = LSTMClassifier(units=6, epochs=30, learning_rate=0.03, random_state=0).fit(rows, y)
+    chosen, maps, means = saliency(model, rows, y, per_class=2)
+    longest = max(map(len, rows))
+    assert maps.shape == (2, 2, longest, 2)
+    for number, places in enumerate(chosen):
+        for place, row in enumerate(places):
+            wanted = np.abs(model.input_gradients([rows[row]], y[row : row + 1])[0])
+            np.testing.assert_allclose(
+                maps[number, place, : len(rows[row])], wanted, rtol=1e-4, atol=1e-6
+            )
+            assert not maps[number, place, len(rows[row]) :].any()
+    assert means.shape == (2, longest, 2)
+    times = prediction_times(model, rows, batch_sizes=(1, 5), repeats=3)
+    assert (times["p50_ms"] > 0).all()
+    regressor = LSTMRegressor(units=2, epochs=1).fit(rows, [row.sum() for row in rows])
+    assert len(prediction_times(regressor, rows, batch_sizes=(2,), repeats=2)) == 1
 
 
 @pytest.fixture(scope="module")

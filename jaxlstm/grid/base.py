@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,118 +11,31 @@ from typing import Any, cast
 
 import jax
 import numpy as np
+from sklearn import get_config
 from sklearn.base import clone
 from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection._search import BaseSearchCV
+from sklearn.utils.metadata_routing import process_routing
+from sklearn.utils.validation import check_is_fitted
 
+from jaxlstm.estimators.inputs import is_sequence_data, targets_of, weight_of
 from jaxlstm.grid import cluster, processes
-from jaxlstm.grid.outcome import INTERRUPTED, LaneRun, Outcome
+from jaxlstm.grid.outcome import INTERRUPTED, Outcome
 from jaxlstm.grid.plan import Plan, make_plan
-from jaxlstm.grid.prepare import Prepared, classifier_of
-from jaxlstm.grid.progress import LiveProgress
+from jaxlstm.grid.prepare import Prepared, estimator_of
 from jaxlstm.grid.results import curve_table, cv_results, trial_table
-from jaxlstm.grid.run import execute
-from jaxlstm.grid.scoring import Scoring
-from jaxlstm.grid.space import Problem, Trial
+from jaxlstm.grid.routing import Routed, route, weight_name
+from jaxlstm.grid.scoring import Scoring, accepts_weight, call_scorer
+from jaxlstm.grid.session import Session
+from jaxlstm.grid.space import Problem
 from jaxlstm.grid.store import Store, code_version, digest
 from jaxlstm.train.hyperparameters import NUMBERS, check_number
-
-
-class Session:
-    """One call of `fit`: what has been tried so far, and how to try more."""
-
-    def __init__(self, search: LaneSearch, prepared: Prepared, scoring: Scoring):
-        self.search, self.prepared, self.scoring = search, prepared, scoring
-        self.store: Store | None = None
-        self.trials: list[Trial] = []
-        self.outcomes: list[Outcome] = []
-        #: How lanes run, once that is settled: the same way in all calls of `execute`.
-        self.layout: str | None = None
-        self.executions = 0
-        self.plan: Plan | None = None
-        self.trained = False  # whether a fit was not on the disk already
-        #: Columns that a search adds to `cv_results_`, one value a cell.
-        self.columns: dict[str, list[Any]] = {}
-
-    @property
-    def problem(self) -> Problem:
-        """All trials so far."""
-        some = self.prepared.problem([])
-        return Problem(self.trials, some.folds, some.datasets)
-
-    @property
-    def is_interrupted(self) -> bool:
-        """Whether the user has broken the search off."""
-        return any(outcome.status == INTERRUPTED for outcome in self.outcomes)
-
-    def evaluate(self, candidates: Sequence[dict[str, Any]]) -> np.ndarray:
-        """Trains candidates on all splits; returns their mean test scores, NaN where a fit failed."""
-        problem = self.prepared.problem(candidates)
-        outcomes = self.execute(problem)
-        return self.keep(problem.trials, outcomes)
-
-    def keep(self, trials: Sequence[Trial], outcomes: Sequence[Outcome]) -> np.ndarray:
-        """Adds trials to the results; returns the mean score of each of their cells."""
-        self.trials += trials
-        self.outcomes += outcomes
-        return self.scores(trials, outcomes).mean(axis=(1, 2))
-
-    def scores(self, trials: Sequence[Trial], outcomes: Sequence[Outcome]) -> np.ndarray:
-        """Scores ``[cells, folds, n_seeds]`` by the metric that decides; NaN where there is none."""
-        refit = self.search.refit
-        values = []
-        for outcome in outcomes:
-            score = (outcome.scores or {}).get("test", np.nan)
-            if isinstance(score, Mapping):
-                score = score[refit if isinstance(refit, str) else next(iter(score))]
-            values.append(score)
-        shape = -1, len(self.prepared.folds), self.prepared.n_seeds
-        return np.asarray(values, float).reshape(shape)
-
-    def execute(
-        self,
-        problem: Problem,
-        *,
-        begun: Mapping[int, LaneRun] | None = None,
-        keep_runs: bool = False,
-    ) -> list[Outcome]:
-        """Plans and trains trials, with the search's settings."""
-        search = self.search
-        if jax.process_count() > 1:
-            trials = [(trial.params, trial.seed, trial.rows) for trial in problem.trials]
-            processes.check_same({"the candidates or seeds": digest(trials)})
-        where = cluster.active_cluster(search.n_jobs)
-        # Memory matters before the run where lanes share a device.
-        measure = None if where is None else False
-        plan = search._plan(problem, measure, store=self.store, layout=self.layout)
-        self.layout, self.executions, self.plan = plan.layout, self.executions + 1, plan
-        if self.store:
-            self.store.require(state_bytes(plan))
-        known = self.store.finished() if self.store else {}
-        self.trained |= any(trial.index not in known for trial in problem.trials)
-        display: Any = contextlib.nullcontext()
-        if search.verbose and jax.process_index() == 0:
-            display = LiveProgress(plan, problem)
-        train = functools.partial(cluster.execute, where) if where else execute
-        with display as progress:
-            return train(
-                plan,
-                problem,
-                on_finish=self.scoring,
-                needs_weights=self.scoring.needs_weights,
-                progress=progress,
-                validation_freq=search.validation_freq,
-                store=self.store,
-                begun=begun,
-                keep_runs=keep_runs,
-                keep_weights=search.return_estimator,
-            )
 
 
 class LaneSearch(BaseSearchCV):
     """What the searches share: a subclass says which candidates to try.
 
-    Its parameters and attributes are `GridSearch`'s, which see.
+    For its parameters and attributes see `GridSearch`.
     """
 
     # A parameter of the searches whose trials are all trained to their end.
@@ -195,8 +107,11 @@ class LaneSearch(BaseSearchCV):
         if self.error_score != "raise" and not isinstance(self.error_score, Real):
             raise ValueError(f"error_score must be a number or 'raise', got {self.error_score!r}.")
 
-    def _prepare(self, X: Any, y: Any, groups: Any) -> Prepared:
+    def _prepare(self, X: Any, y: Any, groups: Any, routed: Routed | None = None) -> Prepared:
         self._check()
+        more: dict[str, Any] = {}
+        if routed is not None:
+            more = {"sample_weight": routed.weight, "split_params": routed.split}
         return Prepared(
             self.estimator,
             X,
@@ -205,14 +120,15 @@ class LaneSearch(BaseSearchCV):
             cv=self.cv,
             random_state=self.random_state,
             n_seeds=self.n_seeds,
+            **more,
         )
 
-    def plan(self, X: Any, y: Any, groups: Any = None, *, measure: bool = True) -> Plan:
+    def plan(self, X: Any, y: Any = None, groups: Any = None, *, measure: bool = True) -> Plan:
         """Returns what `fit` would compile and run; print it.
 
         Args:
           X: rows, as for `fit`.
-          y: labels.
+          y: their targets; None for those of a `jaxlstm.data.SequenceData`.
           groups: for the splitter.
           measure: whether to compile the programs, read their memory and time some steps; a later
             `fit` finds them compiled.
@@ -249,15 +165,20 @@ class LaneSearch(BaseSearchCV):
             store.note("layout", plan.layout)
         return plan
 
-    def fit(self, X: Any, y: Any = None, groups: Any = None) -> Any:
+    def fit(self, X: Any, y: Any = None, groups: Any = None, **params: Any) -> Any:
         """Trains every candidate on every split, then the best one on all rows.
 
         Ctrl-C returns what is finished, with the rest marked, a warning and no refit.
 
         Args:
-          X: rows ``[N, ...]``.
-          y: labels ``[N]``.
+          X: rows: an array ``[N, ...]``, whose sequences ``[N, T, F]`` may end in steps of NaN; a list
+            of arrays ``[T_i, F]``; or a `jaxlstm.data.SequenceData`.
+          y: a target per row, or per step where the estimator has ``return_sequences``; None for
+            those of a `jaxlstm.data.SequenceData`.
           groups: for the splitter, ``[N]``.
+          **params: ``sample_weight``, what each row or step counts for in training and, with scorers
+            that take it, in scores (for a pipeline ``step__sample_weight``); with scikit-learn's
+            metadata routing, what was asked for.
 
         Returns:
           self.
@@ -266,7 +187,15 @@ class LaneSearch(BaseSearchCV):
           TypeError, ValueError: bad data, candidates or parameters; every fit failed.
           OSError: ``checkpoint_dir`` cannot be written or its disk is too full.
         """
-        prepared = self._prepare(X, y, groups)
+        y = targets_of(X, y)
+        if not get_config()["enable_metadata_routing"]:  # else it goes where it was asked for
+            name = weight_name(self.estimator)
+            params = params | {name: weight_of(X, params.get(name))}
+        if get_config()["enable_metadata_routing"] and groups is not None:
+            params = params | {"groups": groups}
+        routed = route(self, params)
+        groups = routed.split.pop("groups", groups)
+        prepared = self._prepare(X, y, groups, routed)
         scoring = Scoring(
             prepared,
             scoring=self.scoring,
@@ -275,6 +204,8 @@ class LaneSearch(BaseSearchCV):
             return_train_score=self.return_train_score,
             validation_freq=self.validation_freq,
             keeps_weights=self.return_estimator,
+            sample_weight=routed.score_weight,
+            is_routed=routed.is_enabled,
         )
         if jax.process_count() > 1:
             if self.return_estimator:
@@ -282,9 +213,9 @@ class LaneSearch(BaseSearchCV):
                     "return_estimator needs one process; here JAX runs over"
                     f" {jax.process_count()} (jax.distributed)."
                 )
-            processes.check_same(_data_digests(prepared))
+            processes.check_same(_data_digests(prepared, routed.score_weight))
         session = Session(self, prepared, scoring)
-        with self._opened_store(prepared) as session.store:
+        with self._opened_store(prepared, routed) as session.store:
             self._try(session)
             broken = session.store.broken if session.store else None
         if broken:
@@ -292,15 +223,40 @@ class LaneSearch(BaseSearchCV):
         self.interrupted_ = session.is_interrupted
         self._collect(session)
         if self.refit and not self.interrupted_:
-            self._refit(prepared, X, y)
+            self._refit(prepared, X, y, routed.fit)
         return self
 
+    def score(self, X: Any, y: Any = None, **params: Any) -> float:
+        """The refitted winner's score on other rows, by `scorer_`.
+
+        Args:
+          X: rows, as for `fit`.
+          y: their targets.
+          **params: with scikit-learn's metadata routing, ``sample_weight``.
+        """
+        check_is_fitted(self, "best_estimator_")
+        y = targets_of(X, y)
+        if params and get_config()["enable_metadata_routing"]:
+            params = dict(process_routing(self, "score", **params).scorer["score"])
+        elif params:
+            raise ValueError(
+                f"score takes {', '.join(params)} with scikit-learn's metadata routing alone."
+            )
+        scorer: Any = self.scorer_
+        if isinstance(scorer, dict):
+            scorer = scorer[self.refit]
+        weight = params.get("sample_weight")
+        if not get_config()["enable_metadata_routing"] and accepts_weight(scorer):
+            weight = weight_of(X, weight)
+        score = call_scorer(scorer, self.best_estimator_, X, y, weight)
+        return float(score[self.refit] if isinstance(score, Mapping) else score)
+
     @contextlib.contextmanager
-    def _opened_store(self, prepared: Prepared) -> Iterator[Store | None]:
+    def _opened_store(self, prepared: Prepared, routed: Routed) -> Iterator[Store | None]:
         if self.checkpoint_dir is None:
             yield None
             return
-        own = None if self._draws else classifier_of(prepared.base).random_state
+        own = None if self._draws else estimator_of(prepared.base).random_state
         if not isinstance(self.random_state, Integral) and not isinstance(own, Integral):
             raise ValueError(
                 "checkpoint_dir needs a random_state that is an integer, so that a search that goes on"
@@ -311,7 +267,7 @@ class LaneSearch(BaseSearchCV):
             for name, value in self.get_params(deep=False).items()
             if name not in _FREE and name != "estimator"
         }
-        fingerprint = _data_digests(prepared) | {
+        fingerprint = _data_digests(prepared, routed.score_weight) | {
             "settings": digest(type(self).__name__, settings, prepared.base),
             "code": code_version(),
         }
@@ -433,16 +389,16 @@ class LaneSearch(BaseSearchCV):
             f"{message} Their score is {self.error_score}.", FitFailedWarning, stacklevel=4
         )
 
-    def _refit(self, prepared: Prepared, X: Any, y: Any) -> None:
+    def _refit(self, prepared: Prepared, X: Any, y: Any, params: Mapping[str, Any]) -> None:
         estimator = clone(prepared.estimators[self.best_index_])
-        classifier = classifier_of(estimator)
-        if not isinstance(classifier.random_state, Integral):
+        last = estimator_of(estimator)
+        if not isinstance(last.random_state, Integral):
             # The winner can be trained again by anybody.
-            classifier.random_state = prepared.refit_seed
+            last.random_state = prepared.refit_seed
         start = time.perf_counter()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="X was converted")  # said by the search
-            self.best_estimator_ = estimator.fit(X, y)
+            self.best_estimator_ = estimator.fit(X, y, **params)
         self.refit_time_ = time.perf_counter() - start
         if hasattr(self.best_estimator_, "feature_names_in_"):
             self.feature_names_in_ = self.best_estimator_.feature_names_in_
@@ -452,15 +408,13 @@ class LaneSearch(BaseSearchCV):
 _FREE = ("n_jobs", "layout", "memory_limit", "checkpoint_dir", "checkpoint_every", "verbose")
 
 
-def _data_digests(prepared: Prepared) -> dict[str, str]:
+def _data_digests(prepared: Prepared, score_weight: Any) -> dict[str, str]:
+    """What was given to `fit`, in a few letters; a pipeline's steps have not made their data yet."""
     datasets = prepared.problem([]).datasets
+    given = [prepared.y, prepared.weight, score_weight]
+    if not datasets:
+        given.append(prepared.X.as_list() if is_sequence_data(prepared.X) else prepared.X)
     return {
-        "data": digest([(data.x, data.y) for data in datasets] or [prepared.labels]),
+        "data": digest(*map(tuple, datasets), *given),
         "splits": digest([(fold.train, fold.validation) for fold in prepared.folds]),
     }
-
-
-def state_bytes(plan: Plan) -> int:
-    """Most bytes that the lanes in work take on the disk at a time, old and new saves."""
-    largest = sorted((group.state_bytes * group.slots for group in plan.groups), reverse=True)
-    return 2 * sum((largest * plan.workers)[: plan.workers]) + 4096 * plan.fits

@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxlstm.grid import processes, programs
 from jaxlstm.grid.groups import lane_epochs
-from jaxlstm.grid.lanes import Devices, Lanes, fetch
+from jaxlstm.grid.lanes import Devices, Lanes
 from jaxlstm.grid.outcome import LaneRun, Outcome, Progress
 from jaxlstm.grid.plan import Chunk, Plan
 from jaxlstm.grid.space import Problem, Trial
@@ -81,7 +81,10 @@ class ChunkRun:
                 continue
             first = self.problem.trials[lane.trials[0]].index
             begun = self.run.begun.get(first)
-            yield dataclasses.replace(begun, lane=lane) if begun else LaneRun(lane)
+            if begun:
+                yield dataclasses.replace(begun, lane=lane)
+            else:
+                yield LaneRun.new(self.problem, lane)
 
     def train(self) -> None:
         """Trains all lanes, or stops early where the run is to stop."""
@@ -111,7 +114,8 @@ class ChunkRun:
         self.pending.clear()
         for lane_run in self.slots:
             if lane_run is not None:
-                fresh = LaneRun(lane_run.lane, read=lane_run.read)
+                fresh = LaneRun.new(self.problem, lane_run.lane)
+                fresh.read = lane_run.read
                 self.waiting.appendleft(fresh)
         self.slots = []
 
@@ -199,7 +203,7 @@ class ChunkRun:
 
     def _record(self) -> None:
         slots, validate, metrics = self.pending.popleft()
-        columns = [np.atleast_1d(column) for column in fetch(tuple(metrics))]
+        columns = self.lanes.fetched(metrics)
         for slot, lane_run in enumerate(slots):
             own = Metrics(*(column[slot] for column in columns))
             if lane_run is None or not own.trained:
@@ -229,7 +233,7 @@ class ChunkRun:
                     outcome.params, outcome.collections = weights
                 if self.run.keep_runs:
                     own = None
-                    if not lane_run.stopped:
+                    if lane_run.failed is None:
                         states = states if states is not None else self.lanes.states()
                         own = slot_state(states, slot)
                         own = own_state(own, trial, self.lanes.structure, self.row)

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from sklearn.base import clone
+from sklearn.base import clone, is_classifier
 from sklearn.exceptions import FitFailedWarning
-from sklearn.model_selection import StratifiedShuffleSplit
+from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
 from sklearn.pipeline import Pipeline
 
-from jaxlstm.grid.prepare import classifier_of
+from jaxlstm.estimators.inputs import targets_of
+from jaxlstm.grid.prepare import estimator_of
 from jaxlstm.grid.search import GridSearch
 from jaxlstm.train.hyperparameters import NUMBERS, check_number
 
@@ -31,8 +32,9 @@ class LearningRates:
     """What came of each learning rate.
 
     Attributes:
-      table: one row a rate and epoch: ``rate``, ``epoch``, ``train_loss``, ``val_loss`` and
-        ``val_accuracy``, NaN from the epoch on in which the loss was no longer finite.
+      table: one row a rate and epoch: ``rate``, ``epoch``, ``train_loss``, ``val_loss`` and the
+        task's metrics (``val_accuracy``, or ``val_mse`` and ``val_mae``), NaN from the epoch on in
+        which the loss was no longer finite.
       suggestion: the largest rate whose loss is near the lowest; NaN if all have diverged. See
         `find_learning_rate`.
     """
@@ -69,7 +71,7 @@ class LearningRates:
 def find_learning_rate(
     estimator: Any,
     X: Any,
-    y: Any,
+    y: Any = None,
     *,
     low: float = 1e-6,
     high: float = 1.0,
@@ -94,14 +96,16 @@ def find_learning_rate(
     rate inherits what those before it have done to the weights.
 
     Args:
-      estimator: an `LSTMClassifier`, a `FlaxClassifier`, or a Pipeline that ends in one.
-      X: rows ``[N, ...]``.
-      y: labels ``[N]``.
+      estimator: an `LSTMClassifier`, `LSTMRegressor`, `FlaxClassifier` or `FlaxRegressor`, or a
+        Pipeline that ends in one.
+      X: rows, as for `GridSearch.fit`.
+      y: their targets; None for those of a `jaxlstm.data.SequenceData`.
       low: smallest rate.
       high: largest rate.
       n: how many rates, at equal ratios.
       epochs: for which each trains.
-      validation_fraction: share of the rows that the validation loss is computed on, stratified.
+      validation_fraction: share of the rows that the validation loss is computed on, stratified
+        where a row has one label.
       random_state: seed of the split, and of an estimator that has none of its own.
       layout: see `GridSearch`.
       n_jobs: see `GridSearch`.
@@ -118,6 +122,7 @@ def find_learning_rate(
       >>> 1e-3 < rates.suggestion < 1
       True
     """
+    y = targets_of(X, y)
     for name, value in (("low", low), ("high", high)):
         check_number(name, value, NUMBERS["learning_rate"])
         if not value > 0:
@@ -132,7 +137,7 @@ def find_learning_rate(
         raise ValueError(
             f"validation_fraction must be between 0 and 1, got {validation_fraction!r}."
         )
-    classifier_of(estimator)
+    estimator_of(estimator)
     name = f"{estimator.steps[-1][0]}__" if isinstance(estimator, Pipeline) else ""
     settings = {
         "schedule": "constant",
@@ -143,12 +148,13 @@ def find_learning_rate(
     }
     plain = clone(estimator).set_params(**{name + key: value for key, value in settings.items()})
     rates = np.geomspace(low, high, int(n)).tolist()
+    per_step = estimator_of(estimator).return_sequences
+    is_stratified = is_classifier(estimator) and not per_step and np.ndim(y) == 1
+    splitter: Any = StratifiedShuffleSplit if is_stratified else ShuffleSplit
     search = GridSearch(
         plain,
         {f"{name}learning_rate": rates},
-        cv=StratifiedShuffleSplit(
-            1, test_size=float(validation_fraction), random_state=random_state
-        ),
+        cv=splitter(1, test_size=float(validation_fraction), random_state=random_state),
         refit=False,
         random_state=random_state,
         layout=layout,
@@ -162,10 +168,10 @@ def find_learning_rate(
 
 
 def _table(curves: pd.DataFrame, rates: list[float], epochs: int) -> pd.DataFrame:
-    columns = ["train_loss", "val_loss", "val_accuracy"]
+    columns = ["train_loss", *(name for name in map(str, curves) if name.startswith("val_"))]
     every = pd.MultiIndex.from_product([range(len(rates)), range(1, epochs + 1)])
     table = curves.set_index(["cell", "epoch"])[columns].reindex(every)
-    # What comes after a loss that is not finite means nothing, its accuracy included.
+    # What comes after a loss that is not finite means nothing, its metrics included.
     is_finite = pd.Series(np.isfinite(table[["train_loss", "val_loss"]]).all(axis=1), table.index)
     alive = is_finite.groupby(level=0).cummin()
     table[~alive] = np.nan

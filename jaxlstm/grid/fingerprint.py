@@ -121,7 +121,7 @@ def code_version() -> str:
 
     root = Path(__file__).parents[1]
     sha = hashlib.sha256()
-    for package in ("nn", "train", "grid"):
+    for package in ("nn", "train", "grid", "estimators"):
         for path in sorted((root / package).rglob("*.py")):
             content = path.read_bytes()
             sha.update(f"{path.relative_to(root).as_posix()}:{len(content)}:".encode() + content)

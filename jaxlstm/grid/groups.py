@@ -106,14 +106,17 @@ def group(problem: Problem, lanes: Sequence[Lane], layout: str, platform: str) -
     if layout != "vmap":
         return groups
     merged = _merge(problem, groups, COSTS["cpu" if platform == "cpu" else "gpu"])
-    return [_with_optimizers(problem, one) for one in merged]
+    return [_with_used(problem, one) for one in merged]
 
 
-def _with_optimizers(problem: Problem, one: Sharing) -> Sharing:
-    """Only the optimizers that the lanes use: side by side, each lane would compute all nine."""
-    networks = (problem.trials[lane.trials[0]].network for lane in one.lanes)
+def _with_used(problem: Problem, one: Sharing) -> Sharing:
+    """Only the optimizers and losses that the lanes use: side by side, each would compute all."""
+    networks = [problem.trials[lane.trials[0]].network for lane in one.lanes]
     used = sorted({OPTIMIZERS[int(network.hyperparameters.optimizer)] for network in networks})
-    return Sharing(dataclasses.replace(one.structure, optimizers=tuple(used)), one.lanes)
+    task = one.structure.task
+    losses = sorted({int(network.hyperparameters.task["loss"]) for network in networks})
+    task = dataclasses.replace(task, losses=tuple(task.losses[place] for place in losses))
+    return Sharing(dataclasses.replace(one.structure, optimizers=tuple(used), task=task), one.lanes)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -159,6 +162,8 @@ def _merged(a: _Candidate, b: _Candidate, costs: Costs) -> _Candidate | None:
     if a.shape != b.shape or ours.traced_fields != theirs.traced_fields:
         return None
     if (ours.augment, ours.standardizes) != (theirs.augment, theirs.standardizes):
+        return None
+    if ours.task != theirs.task:
         return None
     module = _common(ours.module, theirs.module)
     if module is None:

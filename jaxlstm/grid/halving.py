@@ -14,12 +14,13 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state
 
 from jaxlstm.grid import programs
-from jaxlstm.grid.base import LaneSearch, Session
+from jaxlstm.grid.base import LaneSearch
 from jaxlstm.grid.groups import Lane
 from jaxlstm.grid.outcome import INTERRUPTED, LaneRun, Outcome
 from jaxlstm.grid.prepare import Prepared
 from jaxlstm.grid.rungs import Bracket, best, hyperband, successive_halving
 from jaxlstm.grid.search import drawn
+from jaxlstm.grid.session import Session
 from jaxlstm.grid.space import Problem, Trial
 from jaxlstm.grid.store import Store
 
@@ -190,7 +191,7 @@ class HalvingSearch(LaneSearch):
             )
 
     def _epochs_name(self, prepared: Prepared) -> str:
-        """What the classifier's epochs are called as a parameter of the estimator."""
+        """What the epochs are called as a parameter of the estimator."""
         base = prepared.base
         return f"{base.steps[-1][0]}__epochs" if isinstance(base, Pipeline) else "epochs"
 

@@ -14,7 +14,8 @@ from jaxlstm.grid.plan import Group
 from jaxlstm.grid.space import Problem, Trial, pad_rows
 from jaxlstm.grid.stream import Stream
 from jaxlstm.nn import padding
-from jaxlstm.train.trial import Data, Metrics, Rows, State, Structure, Weights
+from jaxlstm.train.data import Data
+from jaxlstm.train.trial import Metrics, Rows, State, Structure, Weights
 
 
 class Devices:
@@ -28,7 +29,7 @@ class Devices:
         if self.mesh is None:
             self.data = list(problem.datasets)
             if layout == "loop":
-                self.data = [jax.device_put(data, devices[0]) for data in self.data]
+                self.data = [Data(*jax.device_put(data, devices[0])) for data in self.data]
             self.rows = [
                 jax.device_put(Rows(*(table[fold] for table in tables)), devices[0])
                 for fold in range(len(problem.folds))
@@ -172,10 +173,17 @@ class Lanes:
         self._state, metrics = self._program(*args)
         return metrics
 
+    def fetched(self, metrics: Metrics) -> Metrics:
+        """What `train_epoch` gave, on the host, with a leading axis of slots."""
+        return Metrics(*self._by_slot(fetch(tuple(metrics))))
+
     def states(self) -> State:
         """States of all slots on the host, with a leading lane axis."""
-        state = fetch(self._state)
-        return state if self._mesh is not None else jax.tree.map(lambda leaf: leaf[None], state)
+        states: State = self._by_slot(fetch(self._state))
+        return states
+
+    def _by_slot(self, tree: Any) -> Any:
+        return tree if self._mesh is not None else jax.tree.map(lambda leaf: leaf[None], tree)
 
     def own_weights(self, states: State, slot: int, trial: Trial) -> Weights:
         """A slot's last or best weights, at the trial's own width; ``states`` as `states` gives."""

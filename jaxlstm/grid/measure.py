@@ -11,7 +11,8 @@ import numpy as np
 
 from jaxlstm.grid import programs
 from jaxlstm.grid.space import Problem, Trial, pad_rows
-from jaxlstm.train.trial import Data, Rows, Structure
+from jaxlstm.train.data import Data
+from jaxlstm.train.trial import Rows, Structure
 
 
 def tree_bytes(tree: Any) -> int:
@@ -115,6 +116,16 @@ def micro_batch_seconds(
         decay_epochs=numbers.decay_epochs + 1,
         standardization=jax.tree.map(np.ones_like, numbers.standardization),
     )
+    numbers = numbers._replace(
+        task={
+            name: np.ones_like(number) if name == "target_scale" else number
+            for name, number in numbers.task.items()
+        }
+    )
+    if data.lengths is not None:
+        data = data._replace(lengths=np.full_like(data.lengths, data.x.shape[1]))
+    ones = jax.tree.map(np.ones_like, (data.weight, data.mass))
+    data = data._replace(weight=ones[0], mass=ones[1])
     numbers = place(numbers, True)
     data = Data(*place(data, False))
     on = place(np.ones_like(rest[0]), True)

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_random_state
 
-from jaxlstm.grid.base import LaneSearch, Session
+from jaxlstm.grid.base import LaneSearch
+from jaxlstm.grid.session import Session
 from jaxlstm.train.hyperparameters import NUMBERS, check_number
 
 

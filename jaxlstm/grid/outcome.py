@@ -10,16 +10,15 @@ import numpy as np
 
 from jaxlstm.grid.groups import Lane
 from jaxlstm.grid.space import Problem, Trial
+from jaxlstm.train.task import Task
 from jaxlstm.train.trial import Metrics, State
 
-#: The columns of a trial's curve, one value an epoch.
-CURVES = (
-    "learning_rate",
-    "train_loss",
-    "train_accuracy",
-    "val_loss",
-    "val_accuracy",
-)
+
+def curve_names(task: Task) -> tuple[str, ...]:
+    """The columns of a trial's curve, one value an epoch."""
+    own = ("loss", *task.METRICS)
+    return ("learning_rate", *(f"train_{name}" for name in own), *(f"val_{name}" for name in own))
+
 
 #: Why a trial has no result when the user broke the run off.
 INTERRUPTED = "interrupted"
@@ -84,9 +83,7 @@ class LaneRun:
     """A lane on its way: what the host knows of it."""
 
     lane: Lane
-    curves: dict[str, list[float]] = dataclasses.field(
-        default_factory=lambda: {name: [] for name in CURVES}
-    )
+    curves: dict[str, list[float]]
     seconds: float = 0.0
     best: int = -1  # place in the curves of the best epoch so far
     launched: int = 0  # epochs started, of which the host may not have seen the last
@@ -99,6 +96,12 @@ class LaneRun:
     def epochs(self) -> int:
         """Epochs that the host has seen."""
         return len(self.curves["train_loss"])
+
+    @classmethod
+    def new(cls, problem: Problem, lane: Lane, state: State | None = None) -> LaneRun:
+        """A lane before its first epoch, from a state of its own if there is one."""
+        task = problem.trials[lane.trials[0]].network.structure.task
+        return cls(lane, {name: [] for name in curve_names(task)}, state=state)
 
     def next_read(self, problem: Problem) -> int:
         """Epochs after which the next of the lane's trials ends."""
@@ -113,20 +116,21 @@ class LaneRun:
     def record(self, problem: Problem, metrics: Metrics, validated: bool) -> None:
         """Adds one epoch; ``metrics`` are this lane's numbers."""
         fold = problem.folds[problem.trials[self.lane.trials[0]].rows]
-        rows, val_rows = len(fold.train), len(fold.validation) if validated else 0
+        validated = validated and len(fold.validation) > 0
         loss, penalty = float(metrics.train_loss), float(metrics.penalty)
-        val_loss = float(metrics.validation_loss) if val_rows else 0.0
-        values = (
-            float(metrics.learning_rate),
-            loss / rows,
-            float(metrics.train_correct) / rows,
-            val_loss / val_rows + penalty if val_rows else np.nan,
-            float(metrics.validation_correct) / val_rows if val_rows else np.nan,
-        )
+        val_loss = float(metrics.validation_loss) if validated else 0.0
+        mass, val_mass = float(metrics.train_mass), float(metrics.validation_mass)
+        values = [float(metrics.learning_rate), loss / mass]
+        values += [float(total) / mass for total in metrics.train_metrics]
+        if validated:
+            values.append(val_loss / val_mass + penalty)
+            values += [float(total) / val_mass for total in metrics.validation_metrics]
+        else:
+            values += [np.nan] * (1 + len(metrics.validation_metrics))
         if metrics.improved:
             self.best = self.epochs
-        for name, value in zip(CURVES, values, strict=True):
-            self.curves[name].append(value)
+        for column, value in zip(self.curves.values(), values, strict=True):
+            column.append(value)
         if not np.isfinite([loss, penalty, val_loss]).all():
             self.failed = f"the loss is not finite after epoch {self.epochs}"
         self.stopped = bool(metrics.stopped) or self.failed is not None
@@ -134,7 +138,7 @@ class LaneRun:
     def outcome(self, problem: Problem, trial: Trial, validation_freq: int) -> Outcome:
         """What comes of a trial that ends here."""
         curves = {name: list(values) for name, values in self.curves.items()}
-        for name in ("val_loss", "val_accuracy"):
+        for name in (name for name in curves if name.startswith("val_")):
             for place in range(len(curves[name])):
                 # Evaluated for another trial of the lane.
                 if (place + 1) % validation_freq and place + 1 != trial.network.epochs:

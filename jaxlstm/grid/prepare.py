@@ -13,17 +13,26 @@ from sklearn.base import clone
 from sklearn.model_selection import check_cv
 from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing, check_random_state
-from sklearn.utils.validation import indexable
+from sklearn.utils.validation import _num_samples, indexable
 
+from jaxlstm.estimators import targets as reading
+from jaxlstm.estimators.inputs import (
+    Sequences,
+    is_list,
+    read_padding,
+    read_rows,
+    targets_of,
+    widened,
+)
 from jaxlstm.grid.outcome import Outcome
-from jaxlstm.grid.space import Fold, Network, Problem, Trial, hold_out
+from jaxlstm.grid.space import Fold, Network, Problem, Trial, fit_scales, hold_out
 from jaxlstm.train import standardization
+from jaxlstm.train.data import Data, counted_rows, with_mass
 from jaxlstm.train.hyperparameters import nearest
-from jaxlstm.train.trial import Data
 
 
-def classifier_of(estimator: Any) -> Any:
-    """The classifier itself, or a pipeline's last step.
+def estimator_of(estimator: Any) -> Any:
+    """The estimator itself, or a pipeline's last step.
 
     Raises:
       TypeError: neither.
@@ -31,8 +40,9 @@ def classifier_of(estimator: Any) -> Any:
     last = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
     if not hasattr(last, "_network"):
         raise TypeError(
-            "estimator must be a jaxlstm classifier (LSTMClassifier, FlaxClassifier) or a scikit-learn"
-            f" Pipeline that ends in one, got {type(last).__name__}."
+            "estimator must be one of jaxlstm (LSTMClassifier, LSTMRegressor, FlaxClassifier,"
+            " FlaxRegressor) or a scikit-learn Pipeline that ends in one, got"
+            f" {type(last).__name__}."
         )
     return last
 
@@ -43,11 +53,13 @@ class Prepared:
     Args:
       estimator: of the search.
       X: rows, as the user gave them.
-      y: labels.
+      y: targets; None for those of a `jaxlstm.data.SequenceData`.
       groups: for the splitter.
       cv: as scikit-learn's searches take it.
       random_state: seed for an estimator that has none of its own.
       n_seeds: trials of each cell and split that differ in their seed alone.
+      sample_weight: what each row, or step, counts for in training.
+      split_params: further arguments of the splitter.
     """
 
     def __init__(
@@ -60,80 +72,99 @@ class Prepared:
         cv: Any = None,
         random_state: Any = None,
         n_seeds: int = 1,
+        sample_weight: Any = None,
+        split_params: Mapping[str, Any] | None = None,
     ):
-        classifier_of(estimator)
+        estimator_of(estimator)
+        y = targets_of(X, y)
         if y is None:
-            raise ValueError("y is missing: a search needs the label of each row.")
-        X, y, groups = indexable(X, y, groups)
+            raise ValueError("y is missing: a search needs the target of each row.")
+        X, y, groups, sample_weight = indexable(X, y, groups, sample_weight)
         self.base = clone(estimator)
         self.is_pipeline = isinstance(self.base, Pipeline)
         self.n_seeds = n_seeds
         self._variants: dict[Any, int] = {}
         self._datasets: list[Data] = []
-        # What each data set was made by: a classifier that knows its columns, and a pipeline's steps.
+        # What each data set was made by: an estimator that knows its columns, and a pipeline's steps.
         self._made_by: list[tuple[Any, list[Any]]] = []
+        self.X, self.y, self.weight = X, y, sample_weight
         if self.is_pipeline:
-            self.labels, self.classes = self._check_y(y)
+            # The steps check X themselves; what comes of it is a data set a fold.
+            data, self.targets = self._check_y(X, y, sample_weight)
         else:
-            x, self.labels, self.classes = self.base._check_xy(X, y)
-            self._add_dataset(x, self.base, [])
-        self.X, self.y = X, np.asarray(y)
-        splitter = check_cv(cv, self.y, classifier=True)
-        self._check_folds(cv, splitter)
+            data, self.targets, _ = self.base._check_data(X, y, sample_weight)
+            self._add_dataset(data, self.base, [])
+        #: Its targets and weights are those of all versions of the data set.
+        self._whole = data
+        strata = self.targets.task.strata(data.y)
+        splitter = check_cv(cv, strata, classifier=strata is not None)
+        self._check_folds(cv, splitter, data)
         with warnings.catch_warnings():
             # Said above, with the class's name.
             warnings.filterwarnings("ignore", message="The least populated class")
-            splits = list(splitter.split(X, y, groups))
+            splits = list(splitter.split(X, y, groups, **(split_params or {})))
         if not splits:
             raise ValueError(f"cv={cv!r} makes no split.")
         self.folds = [
-            Fold(*(_row_numbers(part, len(self.y), number) for part in split))
+            Fold(*(_row_numbers(part, len(data.y), number) for part in split))
             for number, split in enumerate(splits)
         ]
         self._held_out: dict[Any, int] = {}
         self._standardizations: dict[tuple[int, int], standardization.Standardization] = {}
-        self._row_lists = list(self.folds)
+        #: Rows that are trained on and watched: those that count for anything.
+        self._row_lists = [self._counted(fold, number) for number, fold in enumerate(self.folds)]
         self.seeds, self.refit_seed = self._draw_seeds(random_state)
         #: Of all candidates so far: `problem` adds to them.
         self.candidates: list[dict[str, Any]] = []
         self.estimators: list[Any] = []
 
-    def _check_y(self, y: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Labels and classes; the pipeline's steps check X themselves."""
-        probe = clone(classifier_of(self.base))
-        x = np.zeros((len(y), 1), jax.dtypes.canonicalize_dtype(float))
-        _, labels, classes = probe._check_xy(x, y)
-        return labels, classes
+    def _check_y(self, X: Any, y: Any, sample_weight: Any) -> tuple[Data, Any]:
+        """Targets and weights; of the rows only how many there are and how long they are."""
+        probe = clone(estimator_of(self.base))
+        dtype = jax.dtypes.canonicalize_dtype(float)
+        rows = read_rows(X)
+        if rows is None and not hasattr(X, "tocsr"):
+            given = np.asarray(X)
+            rows = read_padding(given) if given.ndim == 3 else Sequences(given, None, None)
+        if rows is None or rows.x.ndim < 2:
+            rows = Sequences(np.zeros((_num_samples(y), 1), dtype), None, 1)
+        else:  # their values are the steps' to check
+            rows = rows._replace(x=np.zeros(rows.x.shape[:2], dtype))
+        per_step = estimator_of(self.base).return_sequences
+        if per_step and rows.lengths is None and not isinstance(y, list | tuple):
+            # A step may give rows their steps: as many as there are targets.
+            shape = np.shape(y)[:2]
+            if len(shape) == 2 and shape[0] == len(rows.x):
+                rows = Sequences(np.zeros(shape, dtype), None, shape[1])
+        targets = probe._check_targets(y, rows)
+        per_step = targets.task.per_step
+        weight = reading.weights(sample_weight, rows, per_step)
+        data = Data(rows.x, targets.y, rows.lengths, weight)
+        return with_mass(data, per_step), targets.without_y()
 
-    def _check_folds(self, cv: Any, splitter: Any) -> None:
+    def _counted(self, fold: Fold, number: int) -> Fold:
+        """A split without the rows that weigh nothing."""
+        counted = Fold(*(counted_rows(self._whole, rows) for rows in (fold.train, fold.validation)))
+        if not len(counted.train):
+            raise ValueError(f"all training rows of split {number} of cv have the weight 0.")
+        return counted
+
+    def _check_folds(self, cv: Any, splitter: Any, data: Data) -> None:
         if not isinstance(cv, Integral | type(None)):
             return
         folds = splitter.get_n_splits()
-        counts = np.bincount(self.labels)
-        if counts.max() < folds:
-            raise ValueError(
-                f"cv={folds} folds need a class with at least {folds} rows; the largest,"
-                f" {self.classes.tolist()[counts.argmax()]!r}, has {counts.max()}."
-            )
-        small = [
-            f"{label!r} ({count})"
-            for label, count in zip(self.classes.tolist(), counts, strict=True)
-            if count < folds
-        ]
+        small = self.targets.check_folds(folds, data.y)
+        if len(data.y) < folds:
+            raise ValueError(f"cv={folds} folds need at least {folds} rows, X has {len(data.y)}.")
         if small:
-            warnings.warn(
-                f"Fewer rows than the {folds} folds of cv: class {', '.join(small)}. Some folds are"
-                " validated without it.",
-                UserWarning,
-                stacklevel=5,
-            )
+            warnings.warn(small, UserWarning, stacklevel=5)
 
     def _draw_seeds(self, random_state: Any) -> tuple[list[list[int]], int]:
         """Seeds ``[n_seeds][folds]``, the same in every cell, and one for the refit.
 
         They depend neither on the cells nor on ``n_seeds``: what is added changes no other trial.
         """
-        fixed = classifier_of(self.base).random_state
+        fixed = estimator_of(self.base).random_state
         if isinstance(fixed, Integral):
             return [[int(fixed) + repeat] * len(self.folds) for repeat in range(self.n_seeds)], int(
                 fixed
@@ -174,7 +205,7 @@ class Prepared:
                 variant = self._variant(cell, number)
                 network = self._network(cell, number, variant, networks)
                 for repeat in range(self.n_seeds):
-                    own = classifier_of(self.estimators[cell]).random_state
+                    own = estimator_of(self.estimators[cell]).random_state
                     seed = self.seeds[repeat][number]
                     if isinstance(own, Integral):
                         seed = int(own) + repeat
@@ -199,15 +230,14 @@ class Prepared:
 
         Splits differ where class weights are balanced, or a batch would be more than all rows.
         """
-        classifier = classifier_of(self.estimators[cell])
-        x = self._datasets[variant].x
-        is_own = classifier.class_weight is not None or not self._fits_all(classifier.batch_size)
-        key = x.shape[1:], number if is_own else None
+        estimator = estimator_of(self.estimators[cell])
+        data = self._datasets[variant]
+        is_own = estimator._row_numbers_matter() or not self._fits_all(estimator.batch_size)
+        key = data.x.shape[1:], data.lengths is None, number if is_own else None
         if key not in known:
             try:
-                known[key] = classifier._network(
-                    x, self.labels[self.folds[number].train], self.classes
-                )
+                rows = self._row_lists[number].train
+                known[key] = estimator._network(data, rows, self.targets)
             except (TypeError, ValueError) as error:
                 kind = TypeError if isinstance(error, TypeError) else ValueError
                 raise kind(f"{error} (in the cell {self.candidates[cell]})") from error
@@ -216,21 +246,24 @@ class Prepared:
     def _standardized(
         self, network: Network, variant: int, rows: int, known: dict[Any, Network]
     ) -> Network:
-        """The network for one row list, by whose training rows its inputs are standardised."""
-        if not network.structure.standardizes:
+        """The network for one row list, by whose training rows it is standardised."""
+        if not network.structure.standardizes and not network.standardizes_targets:
             return network
         key = id(network), variant, rows
         if key not in known:
+            data, numbers = self._datasets[variant], self._row_lists[rows].train
             place = variant, rows
-            if place not in self._standardizations:
-                x, numbers = self._datasets[variant].x, self._row_lists[rows].train
-                self._standardizations[place] = standardization.fit(x, numbers)
-            known[key] = network.standardized(self._standardizations[place])
+            if network.structure.standardizes:
+                if place not in self._standardizations:
+                    scale = standardization.fit(data.x, numbers, data.lengths, data.weight)
+                    self._standardizations[place] = scale
+                network = network.standardized(self._standardizations[place])
+            known[key] = fit_scales(network, data, numbers)
         return known[key]
 
     def _fits_all(self, batch_size: Any) -> bool:
         """Whether a batch of this size fits into the training rows of every split."""
-        least = min(len(fold.train) for fold in self.folds)
+        least = min(len(fold.train) for fold in self._row_lists[: len(self.folds)])
         return not isinstance(batch_size, Integral) or batch_size <= least
 
     def _rows(self, number: int, fraction: float, seed: int) -> int:
@@ -240,7 +273,8 @@ class Prepared:
         key = number, fraction, seed
         if key not in self._held_out:
             self._held_out[key] = len(self._row_lists)
-            self._row_lists.append(hold_out(self.folds[number], self.labels, fraction, seed))
+            strata = self.targets.task.strata(self._whole.y)
+            self._row_lists.append(hold_out(self._row_lists[number], strata, fraction, seed))
         return self._held_out[key]
 
     def _variant(self, cell: int, number: int) -> int:
@@ -257,42 +291,96 @@ class Prepared:
             steps: list[Any] = []
             if len(estimator.steps) > 1:
                 transformers = clone(Pipeline(estimator.steps[:-1]))
-                train = transformers.fit_transform(train, self.y[fold.train])
+                train = self._transformed(transformers, train, fold)
                 test = transformers.transform(test)
                 steps = transformers.steps
-            classifier = clone(classifier_of(estimator))
+            last = clone(estimator_of(estimator))
             with warnings.catch_warnings():
                 # Steps give float64 as a rule; to say it for each fold helps nobody.
                 warnings.filterwarnings("ignore", message="X was converted")
-                train_x = classifier._check_x(train, reset=True)
-                test_x = classifier._check_x(test)
-            x = np.zeros((len(self.labels), *train_x.shape[1:]), train_x.dtype)
-            x[fold.train], x[fold.validation] = train_x, test_x
-            self._variants[key] = self._add_dataset(x, classifier, steps)
+                parts = [last._check_rows(train, reset=True), last._check_rows(test)]
+            self._variants[key] = self._add_dataset(self._put_together(fold, parts), last, steps)
         return self._variants[key]
 
-    def _add_dataset(self, x: np.ndarray, classifier: Any, steps: list[Any]) -> int:
-        self._datasets.append(Data(x, self.labels))
-        self._made_by.append((classifier, steps))
+    def _transformed(self, transformers: Pipeline, train: Any, fold: Fold) -> Any:
+        """A split's training rows, by steps that are fitted on them."""
+        try:
+            return transformers.fit_transform(train, _safe_indexing(self.y, fold.train))
+        except ValueError as error:
+            if not is_list(train):
+                raise
+            names = ", ".join(repr(name) for name, _ in transformers.steps)
+            raise ValueError(
+                f"a step before the estimator ({names}) does not take a list of arrays: use"
+                " standardize=True, or a step that maps each row."
+            ) from error
+
+    def _put_together(self, fold: Fold, parts: Sequence[Sequences]) -> Data:
+        """A pipeline's training and validation rows in their places of the whole data set."""
+        whole = self._whole
+        for numbers, part in zip((fold.train, fold.validation), parts, strict=True):
+            if len(part.x) != len(numbers):
+                raise ValueError(
+                    f"a step of the pipeline made {len(part.x)} rows of {len(numbers)}; it must keep"
+                    " their number."
+                )
+        if parts[0].x.shape[2:] != parts[1].x.shape[2:] or parts[0].x.ndim != parts[1].x.ndim:
+            raise ValueError(
+                f"a step of the pipeline made training rows of shape {parts[0].x.shape[1:]} and"
+                f" validation rows of shape {parts[1].x.shape[1:]}."
+            )
+        steps = max(part.x.shape[1] for part in parts)
+        is_ragged = any(part.lengths is not None or part.x.shape[1] != steps for part in parts)
+        if is_ragged and parts[0].x.ndim < 3:
+            raise ValueError("a step of the pipeline made rows of different numbers of features.")
+        x = np.zeros((len(whole.y), steps, *parts[0].x.shape[2:]), parts[0].x.dtype)
+        lengths = np.full(len(whole.y), steps, np.int32) if is_ragged else None
+        for numbers, part in zip((fold.train, fold.validation), parts, strict=True):
+            part = widened(part, steps)
+            x[numbers] = part.x
+            if lengths is not None and part.lengths is not None:
+                lengths[numbers] = part.lengths
+        per_step = self.targets.task.per_step
+        if per_step:
+            before = whole.x.shape[1] if whole.lengths is None else whole.lengths
+            own = steps if lengths is None else lengths
+            used = np.union1d(fold.train, fold.validation)
+            if whole.y.shape[1] != steps or (np.broadcast_to(before, len(x)) != own)[used].any():
+                raise ValueError(
+                    "a step of the pipeline changes how many steps rows have, but there is a target"
+                    " for each step."
+                )
+        return with_mass(Data(x, whole.y, lengths, whole.weight), per_step)
+
+    def _add_dataset(self, data: Data, made_by: Any, steps: list[Any]) -> int:
+        self._datasets.append(data)
+        self._made_by.append((made_by, steps))
         return len(self._datasets) - 1
 
     def fitted(self, trial: Trial, outcome: Outcome) -> Any:
         """The estimator that a finished trial stands for."""
         estimator = clone(self.estimators[trial.cell])
-        classifier = classifier_of(estimator)
+        last = estimator_of(estimator)
         x = self._datasets[trial.variant].x
-        classifier._adopt(outcome, trial.network, self.classes, x.shape[1:])
+        last._adopt(outcome, trial.network, self.targets, x.shape[1:])
         checked, steps = self._made_by[trial.variant]
         for name in ("n_features_in_", "feature_names_in_"):
             if hasattr(checked, name):
-                setattr(classifier, name, getattr(checked, name))
+                setattr(last, name, getattr(checked, name))
         if self.is_pipeline:
             estimator.steps[:-1] = steps
         return estimator
 
-    def part(self, numbers: np.ndarray) -> tuple[Any, np.ndarray]:
-        """Rows and labels as `fit` got them, for a scorer."""
-        return _safe_indexing(self.X, numbers), self.y[numbers]
+    def part(self, numbers: np.ndarray) -> tuple[Any, Any]:
+        """Rows and targets as `fit` got them, for a scorer."""
+        y = self.y
+        if hasattr(y, "tocsr"):
+            return _safe_indexing(self.X, numbers), _safe_indexing(y, numbers)
+        if not isinstance(y, list | tuple):
+            return _safe_indexing(self.X, numbers), _safe_indexing(np.asarray(y), numbers)
+        some = [y[number] for number in numbers]
+        y = some if any(np.ndim(entry) for entry in some) else np.asarray(some)
+        return _safe_indexing(self.X, numbers), y
 
 
 def _copies(params: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxlstm.train import epoch, standardization, trial
-from jaxlstm.train.trial import Data, Rows, State, Structure, Weights
+from jaxlstm.train.data import Data, take, without_padding
+from jaxlstm.train.trial import Rows, State, Structure, Weights
 
 LAYOUTS = ("loop", "vmap", "stream")
 
@@ -270,36 +271,63 @@ def replace_lanes(mesh: Mesh, states: Any, others: Any, new: np.ndarray) -> Any:
 PREDICTION_BATCH = 256
 
 
-def predict(structure: Structure, hyperparameters: Any, weights: Weights, x: Any) -> np.ndarray:
-    """Class probabilities ``[M, C]`` of rows ``x [M, ...]``, standardised where the trial's were.
+class _Applied(NamedTuple):
+    """The traced numbers that a prediction depends on."""
+
+    fields: Any
+    standardization: Any
+    task: Any
+
+
+def predict(
+    structure: Structure, hyperparameters: Any, weights: Weights, x: Any, lengths: Any = None
+) -> np.ndarray:
+    """The task's predictions of rows ``x [M, ...]``, standardised where the trial's were.
+
+    Probabilities ``[M, C]`` or numbers ``[M, D]``, per step with an axis T after M.
 
     Rows go in batches of 256, the last one filled up to a power of two, so that few programs serve
     every number of rows.
     """
 
-    def probabilities(fields: Any, standardize_by: Any, weights: Weights, x: Any) -> Any:
-        x = standardization.apply(standardize_by, x)
-        logits, _ = trial.apply(structure, fields, weights, x)
-        return jax.nn.softmax(logits)
+    def predictions(numbers: Any, weights: Weights, rows: Data) -> Any:
+        outputs = _outputs(structure, numbers, weights, rows.x, rows.lengths)
+        return structure.task.predictions(outputs, numbers.task)
 
-    return _in_batches("predict", probabilities, structure, hyperparameters, weights, x)
+    rows = Data(x, None, lengths)
+    return _in_batches("predict", predictions, structure, hyperparameters, weights, rows)
+
+
+def _outputs(structure: Structure, numbers: Any, weights: Weights, x: Any, lengths: Any) -> Any:
+    x = without_padding(standardization.apply(numbers.standardization, x), lengths)
+    return trial.apply(structure, numbers.fields, weights, x, lengths=lengths)[0]
 
 
 def input_gradients(
-    structure: Structure, hyperparameters: Any, weights: Weights, x: Any, labels: Any
+    structure: Structure,
+    hyperparameters: Any,
+    weights: Weights,
+    x: Any,
+    choice: Any,
+    lengths: Any = None,
 ) -> np.ndarray:
-    """Gradient of each row's logit of its label, ``[M]``, by that row: shaped as ``x [M, ...]``."""
+    """Gradient of each row's output of its choice, ``[M]``, by that row: shaped as ``x [M, ...]``.
 
-    def gradients(fields: Any, standardize_by: Any, weights: Weights, x: Any, labels: Any) -> Any:
+    Outputs of several steps are summed over the row's own.
+    """
+
+    def gradients(numbers: Any, weights: Weights, rows: Data) -> Any:
         def total(x: Any) -> Any:
-            x = standardization.apply(standardize_by, x)
-            logits, _ = trial.apply(structure, fields, weights, x)
-            return jnp.take_along_axis(logits, labels[:, None], axis=1).sum()
+            outputs = _outputs(structure, numbers, weights, x, rows.lengths)
+            evidence = structure.task.evidence(outputs, rows.y)
+            if structure.task.per_step:
+                evidence = without_padding(evidence, rows.lengths)
+            return evidence.sum()
 
-        return jax.grad(total)(x)  # a row's logit depends on that row alone
+        return jax.grad(total)(rows.x)  # a row's output depends on that row alone
 
-    labels = np.asarray(labels, np.int32)
-    return _in_batches("gradients", gradients, structure, hyperparameters, weights, x, labels)
+    rows = Data(x, np.asarray(choice, np.int32), lengths)
+    return _in_batches("gradients", gradients, structure, hyperparameters, weights, rows)
 
 
 def _in_batches(
@@ -308,20 +336,28 @@ def _in_batches(
     structure: Structure,
     hyperparameters: Any,
     weights: Weights,
-    *rows: np.ndarray,
+    rows: Data,
 ) -> np.ndarray:
-    used = hyperparameters.fields, hyperparameters.standardization, weights
-    known = jax.device_put(used)
+    # Numbers that predictions do not depend on are no part of the program.
+    h = hyperparameters
+    scale = {name: number for name, number in h.task.items() if name.startswith("target_")}
+    known = jax.device_put((_Applied(h.fields, h.standardization, scale), weights))
     parts = []
-    for start in range(0, len(rows[0]), PREDICTION_BATCH):
-        batches = [array[start : start + PREDICTION_BATCH] for array in rows]
-        count = len(batches[0])
+    for start in range(0, len(rows.x), PREDICTION_BATCH):
+        batch = take(rows, slice(start, start + PREDICTION_BATCH))
+        count = len(batch.x)
         size = min(PREDICTION_BATCH, 1 << (count - 1).bit_length())
-        padded = [
-            np.concatenate([batch, np.zeros((size - count, *batch.shape[1:]), batch.dtype)])
-            for batch in batches
-        ]
-        args = (*known, *padded)
-        program = _compiled(kind, (structure.module, structure.traced_fields), function, args)
+        filled = jax.tree.map(
+            lambda part, more=size - count: np.concatenate([part, np.repeat(part[:1], more, 0)]),
+            batch,
+        )
+        args = (*known, filled)
+        key = (
+            structure.module,
+            structure.traced_fields,
+            type(structure.task),
+            structure.task.per_step,
+        )
+        program = _compiled(kind, key, function, args)
         parts.append(np.asarray(program(*args))[:count])
     return np.concatenate(parts)

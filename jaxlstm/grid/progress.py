@@ -19,6 +19,7 @@ from jaxlstm.grid.groups import lane_cost, lane_epochs
 from jaxlstm.grid.outcome import Outcome
 from jaxlstm.grid.plan import Plan
 from jaxlstm.grid.space import Problem
+from jaxlstm.train.stopping import signs
 
 
 class LiveProgress:
@@ -30,6 +31,8 @@ class LiveProgress:
 
     def __init__(self, plan: Plan, problem: Problem, console: Console | None = None):
         self._plan = plan
+        name = f"val_{problem.task.METRICS[0]}"
+        self._metric, self._best = name, min if signs([name]) == (1,) else max
         self._cells = {trial.index: trial.cell for trial in problem.trials}
         self._lane: dict[int, int] = {}  # of each trial
         self._left: list[int] = []  # epochs of each lane
@@ -60,7 +63,7 @@ class LiveProgress:
         self._task = self._display.add_task("compiling", total=total, counts=self._counts())
 
     def _counts(self) -> str:
-        best = max((sum(s) / len(s) for s in self._scores.values()), default=None)
+        best = self._best((sum(s) / len(s) for s in self._scores.values()), default=None)
         done = self._epochs - sum(self._left)
         text = f"fits {self._fits_done}/{self._plan.fits}, epochs {done}/{self._epochs}"
         return text if best is None else f"{text}, best {best:.4f}"
@@ -88,8 +91,8 @@ class LiveProgress:
             self._fits_done += 1
             lane = self._lane[outcome.trial]
             self._trials_left[lane] -= 1
-            if outcome.failed is None and outcome.curves["val_accuracy"]:
-                score = outcome.curves["val_accuracy"][outcome.last]
+            if outcome.failed is None and outcome.curves[self._metric]:
+                score = outcome.curves[self._metric][outcome.last]
                 if score == score:
                     self._scores.setdefault(self._cells[outcome.trial], []).append(score)
             # Epochs that a stopped lane did not train are done with as well.

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from jaxlstm.grid.outcome import CURVES, Outcome
+from jaxlstm.grid.outcome import Outcome, curve_names
 from jaxlstm.grid.space import Problem
 
 
@@ -125,10 +125,11 @@ def trial_table(
 
 
 def curve_table(problem: Problem, outcomes: Sequence[Outcome]) -> pd.DataFrame:
-    """One row a trial and epoch: learning rate, loss and accuracy of both parts."""
+    """One row a trial and epoch: learning rate, loss and the task's metrics of both parts."""
+    names = curve_names(problem.task)
     rows = [
         (trial.index, trial.cell, trial.fold, epoch + 1, *values)
         for trial, outcome in zip(problem.trials, outcomes, strict=True)
-        for epoch, values in enumerate(zip(*(outcome.curves[name] for name in CURVES), strict=True))
+        for epoch, values in enumerate(zip(*(outcome.curves[name] for name in names), strict=True))
     ]
-    return pd.DataFrame(rows, columns=["trial", "cell", "fold", "epoch", *CURVES])
+    return pd.DataFrame(rows, columns=["trial", "cell", "fold", "epoch", *names])

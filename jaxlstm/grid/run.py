@@ -14,7 +14,7 @@ import numpy as np
 from jaxlstm.grid import programs
 from jaxlstm.grid.chunk import ChunkRun, Run
 from jaxlstm.grid.measure import lane_shapes
-from jaxlstm.grid.outcome import CURVES, INTERRUPTED, LaneRun, Outcome, Progress
+from jaxlstm.grid.outcome import INTERRUPTED, LaneRun, Outcome, Progress, curve_names
 from jaxlstm.grid.plan import Chunk, Plan
 from jaxlstm.grid.space import Problem, Trial
 from jaxlstm.grid.store import Store
@@ -220,7 +220,8 @@ def in_order(problem: Problem, outcomes: Mapping[int, Outcome]) -> list[Outcome]
     """Outcomes in the order of the problem's trials; those that have none are marked."""
 
     def interrupted(trial: Trial) -> Outcome:
-        return Outcome(trial.index, {name: [] for name in CURVES}, failed=INTERRUPTED)
+        names = curve_names(trial.network.structure.task)
+        return Outcome(trial.index, {name: [] for name in names}, failed=INTERRUPTED)
 
     return [outcomes.get(trial.index) or interrupted(trial) for trial in problem.trials]
 

@@ -7,11 +7,17 @@ from collections.abc import Iterable, Mapping
 from numbers import Real
 from typing import Any
 
+import numpy as np
 from sklearn import config_context, get_config
+from sklearn.base import BaseEstimator
 from sklearn.metrics import check_scoring
+from sklearn.utils import _safe_indexing
+from sklearn.utils.validation import has_fit_parameter
 
+from jaxlstm.estimators import targets as reading
+from jaxlstm.estimators.inputs import Sequences, by_step, read_steps, rows_of
 from jaxlstm.grid.outcome import Outcome
-from jaxlstm.grid.prepare import Prepared
+from jaxlstm.grid.prepare import Prepared, estimator_of
 from jaxlstm.grid.space import Trial
 
 
@@ -38,6 +44,70 @@ def _number(score: Any) -> Any:
     return number
 
 
+class _OfSteps(BaseEstimator):
+    """A fitted estimator whose predictions come step by step, as scikit-learn's metrics want them."""
+
+    def __init__(self, estimator: Any, rows: Sequences):
+        self.estimator, self.rows = estimator, rows
+        if hasattr(estimator, "classes_"):
+            self.classes_ = estimator.classes_
+
+    def __sklearn_tags__(self) -> Any:
+        return self.estimator.__sklearn_tags__()
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def predict(self, X: Any) -> np.ndarray:
+        return read_steps("predict", self.estimator.predict(X), self.rows)
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in ("predict_proba", "predict_log_proba", "decision_function"):
+            raise AttributeError(name)
+        method = getattr(self.estimator, name)
+
+        def of_steps(X: Any) -> np.ndarray:
+            return read_steps(name, method(X), self.rows)
+
+        of_steps.__name__ = name  # scikit-learn asks for it
+        return of_steps
+
+
+def call_scorer(scorer: Any, estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> Any:
+    """A scorer's score; one of scikit-learn's metrics sees targets of steps one after another.
+
+    Args:
+      scorer: as `check_scoring` gives it: of a metric, an estimator's own, or a user's function.
+      estimator: fitted, one of ours or a pipeline that ends in one.
+      X: rows as the user gave them.
+      y: their targets, likewise.
+      sample_weight: for the scorer; None: not passed on.
+    """
+    if estimator_of(estimator).return_sequences and hasattr(scorer, "_score_func"):
+        rows = rows_of(X)
+        sample_weight = by_step(reading.weights(sample_weight, rows, True), rows)
+        estimator, y = _OfSteps(estimator, rows), read_steps("y", y, rows)
+    weight = {} if sample_weight is None else {"sample_weight": sample_weight}
+    return scorer(estimator, X, y, **weight)
+
+
+def accepts_weight(scorer: Any) -> bool:
+    """Whether a scorer takes ``sample_weight``, as scikit-learn asks."""
+    accepts = getattr(scorer, "_accept_sample_weight", None)
+    if accepts is not None:
+        return bool(accepts())
+    if hasattr(scorer, "_score_func"):
+        return has_fit_parameter(_Named(scorer._score_func), "sample_weight")
+    return has_fit_parameter(_Named(scorer), "sample_weight")
+
+
+class _Named:
+    """A function where scikit-learn expects a method ``fit``."""
+
+    def __init__(self, function: Any):
+        self.fit = function
+
+
 class Scoring:
     """Scores finished trials, in the workers' threads.
 
@@ -49,6 +119,9 @@ class Scoring:
       return_train_score: whether to score on the training rows as well.
       validation_freq: every how many epochs the trials are validated.
       keeps_weights: whether every trial's weights are wanted for something else.
+      sample_weight: what rows, or steps, count for in scores; None: nothing is said to scorers.
+      is_routed: whether the user asked that weights go to the scorers; else those get them that
+        take them.
     """
 
     def __init__(
@@ -61,7 +134,10 @@ class Scoring:
         return_train_score: bool,
         validation_freq: int = 1,
         keeps_weights: bool = False,
+        sample_weight: Any = None,
+        is_routed: bool = False,
     ):
+        self.sample_weight, self.is_routed = sample_weight, is_routed
         self.keeps_weights = keeps_weights
         self.prepared, self.refit, self.error_score = prepared, refit, error_score
         self.return_train_score = return_train_score
@@ -70,8 +146,12 @@ class Scoring:
         self.scorer = _scorers(prepared.base, scoring)
         if isinstance(self.scorer, dict):
             self._check_refit(self.scorer)
-        # Accuracy on the validation rows is counted in the program itself.
-        self._is_counted = scoring in (None, "accuracy") and not return_train_score
+        # A metric of the validation rows that the program sums itself, where it is the score.
+        counted = prepared.targets.task.COUNTED
+        is_named = scoring is None or isinstance(scoring, str)
+        name = counted.get(scoring) if is_named else None
+        is_plain = prepared.weight is None and not return_train_score
+        self._counted = f"val_{name}" if name and is_plain else None
 
     def needs_weights(self, trial: Trial) -> bool:
         """Whether the trial's weights are looked at, or its curve says all."""
@@ -79,14 +159,14 @@ class Scoring:
 
     def _looks_at_weights(self, trial: Trial) -> bool:
         best_may_lack_it = trial.network.keeps_best and self.validation_freq > 1
-        return not self._is_counted or trial.rows != trial.fold or best_may_lack_it
+        return self._counted is None or trial.rows != trial.fold or best_may_lack_it
 
     def __call__(self, trial: Trial, outcome: Outcome) -> dict[str, Any]:
         """Returns test and train scores and the seconds they took."""
         start = time.perf_counter()
         scores: dict[str, Any] = {}
         if outcome.failed is None and not self._looks_at_weights(trial):
-            scores["test"] = outcome.curves["val_accuracy"][outcome.last]
+            scores["test"] = outcome.curves[str(self._counted)][outcome.last]
         elif outcome.failed is None:
             try:
                 with config_context(**self.config):
@@ -116,10 +196,17 @@ class Scoring:
         scores = {}
         for part, numbers in parts.items():
             X, y = self.prepared.part(numbers)
+
+            def score(scorer: Any, X: Any = X, y: Any = y, numbers: Any = numbers) -> Any:
+                weight = None
+                if self.sample_weight is not None and (self.is_routed or accepts_weight(scorer)):
+                    weight = _safe_indexing(self.sample_weight, numbers)
+                return call_scorer(scorer, estimator, X, y, weight)
+
             if isinstance(self.scorer, dict):
-                scores[part] = {name: one(estimator, X, y) for name, one in self.scorer.items()}
+                scores[part] = {name: score(one) for name, one in self.scorer.items()}
             else:
-                scores[part] = self.scorer(estimator, X, y)
+                scores[part] = score(self.scorer)
         return scores
 
     def _check_refit(self, metrics: Iterable[str]) -> None:

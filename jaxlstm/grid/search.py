@@ -33,14 +33,17 @@ class GridSearch(LaneSearch):
     same everywhere, which is checked.
 
     Args:
-      estimator: an `LSTMClassifier`, a `FlaxClassifier`, or a Pipeline that ends in one. The
-        pipeline's other steps are fitted on each fold's training rows.
+      estimator: an `LSTMClassifier`, `LSTMRegressor`, `FlaxClassifier` or `FlaxRegressor`, or a
+        Pipeline that ends in one. The pipeline's other steps are fitted on each fold's training
+        rows; those of a list get a list and must return one of as many rows.
       param_grid: a dict of name: values, or a list of such dicts.
-      scoring: None (accuracy), a scorer's name, a callable ``(estimator, X, y)``, or several as a
-        list or dict.
+      scoring: None (the estimator's own score: accuracy or R2), a scorer's name, a callable
+        ``(estimator, X, y)``, or several as a list or dict. With targets per step scikit-learn's
+        scorers see all own steps of the validation rows, one after another.
       refit: whether to train the best cell on all rows; a metric's name where there are several, or
         a callable that picks the best index from `cv_results_`.
-      cv: number of stratified folds (5 by default), a splitter, or an iterable of splits.
+      cv: number of folds (5 by default), stratified where a row has one label, a splitter, or an
+        iterable of splits.
       error_score: the score of a lane that diverged or could not be scored, or "raise".
       return_train_score: whether to score on the training rows as well.
       return_estimator: whether to keep every trained lane, as `estimators_` (scikit-learn's

@@ -10,9 +10,12 @@ import jax
 import numpy as np
 from sklearn.model_selection import train_test_split
 
+from jaxlstm.train import standardization
+from jaxlstm.train.data import Data
 from jaxlstm.train.hyperparameters import Hyperparameters
 from jaxlstm.train.standardization import Standardization
-from jaxlstm.train.trial import Data, Rows, Structure
+from jaxlstm.train.task import Task
+from jaxlstm.train.trial import Rows, Structure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +29,7 @@ class Network:
     keeps_best: bool = False  # whether it ends with the weights of its best epoch
     counts_epochs: bool = False  # whether its schedule looks at how many epochs there will be
     watches_validation: bool = False  # whether a metric of the validation rows steers it
+    standardizes_targets: bool = False  # whether its task's numbers are to have their scale
 
     @property
     def batch_size(self) -> int:
@@ -36,6 +40,12 @@ class Network:
         """The network with what its inputs are standardised by."""
         numbers = self.hyperparameters._replace(standardization=standardization)
         return dataclasses.replace(self, hyperparameters=numbers)
+
+    def with_targets(self, scale: Standardization) -> Network:
+        """The network with what its targets are standardised by."""
+        numbers = {"target_mean": scale.mean, "target_scale": scale.scale}
+        task = self.hyperparameters.task | numbers
+        return dataclasses.replace(self, hyperparameters=self.hyperparameters._replace(task=task))
 
     @property
     def run_key(self) -> Any:
@@ -48,6 +58,25 @@ class Network:
             numbers = numbers._replace(epochs=np.zeros_like(numbers.epochs))
         leaves = b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(numbers))
         return self.structure, leaves, self.keeps_best
+
+
+def fit_scales(network: Network, data: Data, rows: np.ndarray) -> Network:
+    """The network with what its inputs and targets are standardised by, unless it has it.
+
+    Args:
+      network: of one trial.
+      data: the data set.
+      rows: the row numbers that it trains on.
+    """
+    h = network.hyperparameters
+    if network.structure.standardizes and h.standardization is None:
+        scale = standardization.fit(data.x, rows, data.lengths, data.weight)
+        network = network.standardized(scale)
+    if network.standardizes_targets and "target_scale" not in h.task:
+        lengths = data.lengths if network.structure.task.per_step else None
+        scale = standardization.fit(data.y, rows, lengths, data.weight)
+        network = network.with_targets(scale)
+    return network
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,12 +101,12 @@ class Fold:
     validation: np.ndarray
 
 
-def hold_out(fold: Fold, labels: np.ndarray, fraction: float, seed: int) -> Fold:
-    """Takes a share of the training rows away for monitoring, stratified, as scikit-learn does.
+def hold_out(fold: Fold, strata: np.ndarray | None, fraction: float, seed: int) -> Fold:
+    """Takes a share of the training rows away for monitoring, as scikit-learn does.
 
     Args:
       fold: a split; its own validation rows are not looked at.
-      labels: of the whole data set.
+      strata: labels of the whole data set whose proportions both parts keep, or None.
       fraction: share of ``fold.train``.
       seed: of the draw.
 
@@ -86,13 +115,16 @@ def hold_out(fold: Fold, labels: np.ndarray, fraction: float, seed: int) -> Fold
     """
     try:
         train, validation = train_test_split(
-            fold.train, test_size=fraction, random_state=seed, stratify=labels[fold.train]
+            fold.train,
+            test_size=fraction,
+            random_state=seed,
+            stratify=None if strata is None else strata[fold.train],
         )
     except ValueError as error:
+        both = "" if strata is None else " with every class in both parts"
         raise ValueError(
             f"validation_fraction={fraction!r} of {len(fold.train)} training rows cannot be held out"
-            f" with every class in both parts: {error} Give more rows, another fraction, or 0 and"
-            " validation data of your own."
+            f"{both}: {error} Give more rows, another fraction, or 0 and validation data of your own."
         ) from error
     return Fold(train, validation)
 
@@ -127,3 +159,8 @@ class Problem:
     trials: Sequence[Trial]
     folds: Sequence[Fold]  # the splits, then those with rows held out
     datasets: Sequence[Data]  # one a variant
+
+    @property
+    def task(self) -> Task:
+        """What the targets mean, in all trials."""
+        return self.trials[0].network.structure.task

@@ -17,8 +17,9 @@ from jax import lax
 
 from jaxlstm.grid import programs
 from jaxlstm.train import epoch
+from jaxlstm.train.data import Data, take
 from jaxlstm.train.epoch import Pass, Totals, Walk
-from jaxlstm.train.trial import Data, Metrics, Rows, State, Structure
+from jaxlstm.train.trial import Metrics, Rows, State, Structure
 
 #: Bytes of a chunk's rows; one is in use while others are read.
 CHUNK_BYTES = 64 << 20
@@ -27,14 +28,18 @@ CHUNK_BYTES = 64 << 20
 CHUNKS_HELD = 4
 
 
+def _row_bytes(data: Data) -> int:
+    return sum(part[:1].nbytes for part in data if part is not None)
+
+
 def chunk_length(data: Data, rows: int) -> int:
     """How many micro-batches of so many rows a chunk holds."""
-    return int(max(1, CHUNK_BYTES // (rows * max(1, data.x[:1].nbytes))))
+    return int(max(1, CHUNK_BYTES // (rows * max(1, _row_bytes(data)))))
 
 
 def chunk_bytes(data: Data, rows: int) -> int:
     """Bytes of the chunks that one lane holds at a time."""
-    return CHUNKS_HELD * chunk_length(data, rows) * rows * data.x[:1].nbytes
+    return CHUNKS_HELD * chunk_length(data, rows) * rows * _row_bytes(data)
 
 
 class _Chunks:
@@ -47,8 +52,7 @@ class _Chunks:
         return len(self._rows)
 
     def __getitem__(self, index: Any) -> Data:
-        rows = self._rows[int(index)]
-        return Data(self._data.x[rows], self._data.y[rows])
+        return take(self._data, self._rows[int(index)])
 
 
 def _read_ahead(data: Data, rows: Sequence[np.ndarray]) -> Iterator[Data]:
@@ -95,11 +99,11 @@ class Stream:
     def _begin(self, state: State, numbers: Any, rows: Rows, active: Any) -> tuple[Pass, Walk]:
         dtype = self._data.x.dtype
 
-        def begin(state: State, numbers: Any, rows: Rows, active: Any) -> Any:
+        def begin(state: State, numbers: Any, rows: Rows, active: Any, mass: Any) -> Any:
             active = active & ~state.stopping.stopped
-            return epoch.begin_pass(self._structure, state, numbers, rows, active, dtype)
+            return epoch.begin_pass(self._structure, state, numbers, rows, active, dtype, mass)
 
-        args = state, numbers, rows, active
+        args = state, numbers, rows, active, self._data.mass
         result: tuple[Pass, Walk] = self._program("begin", begin, args)(*args)
         return result
 
@@ -114,7 +118,7 @@ class Stream:
 
         def train(numbers: Any, one: Pass, walk: Walk, first: Any, end: Any, chunk: Data) -> Walk:
             def body(index: Any, walk: Walk) -> Walk:
-                own = Data(*(part[index - first] for part in chunk))
+                own = take(chunk, index - first)
                 return epoch.walk_micro_batch(structure, numbers, one, index, walk, own)
 
             return lax.fori_loop(first, end, body, walk)
@@ -152,7 +156,7 @@ class Stream:
             chunk: Data,
         ) -> Totals:
             def body(index: Any, totals: Totals) -> Totals:
-                own = Data(*(part[index - first] for part in chunk))
+                own = take(chunk, index - first)
                 _, valid = epoch.evaluation_rows(rows.validation, rows.n_validation, index)
                 return epoch.evaluate_batch(structure, weights, numbers, totals, own, valid)
 
@@ -162,7 +166,7 @@ class Stream:
             args = rows, np.int32(first)
             return np.asarray(self._program("evaluation rows", rows_of, args)(*args))
 
-        totals = epoch.no_totals(self._data.x.dtype)
+        totals = epoch.no_totals(structure.task, self._data.x.dtype)
         batches = -(-int(rows.n_validation) // epoch.EVALUATION_BATCH) if is_evaluated else 0
         starts = range(0, batches, length)
         chunks = _read_ahead(self._data, [rows_from(first) for first in starts])
@@ -183,7 +187,8 @@ class Stream:
             validate: Any,
         ) -> Any:
             active = active & ~state.stopping.stopped
-            return epoch.finish_epoch(state, numbers, walk, totals, rows, active, validate)
+            done = walk, totals, rows, active, validate
+            return epoch.finish_epoch(self._structure, state, numbers, *done)
 
         result: tuple[State, Metrics] = self._program("finish", finish, args)(*args)
         return result

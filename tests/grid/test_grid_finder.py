@@ -134,7 +134,7 @@ def test_another_suffix_is_a_mistake(tmp_path: Path) -> None:
         ({"n": 1}, ValueError, "n must be 2 or more, got 1"),
         ({"epochs": 0}, ValueError, "epochs must be .*got 0"),
         ({"validation_fraction": 1.0}, ValueError, r"between 0 and 1, got 1\.0"),
-        ({"estimator": FunctionTransformer()}, TypeError, "estimator must be a jaxlstm classifier"),
+        ({"estimator": FunctionTransformer()}, TypeError, "estimator must be one of jaxlstm"),
     ],
 )
 def test_mistakes(

@@ -18,6 +18,9 @@ from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, StandardSca
 
 from jaxlstm import GridSearch, LSTMClassifier
 
+# Fits alone have other rows than a search, and so programs of other shapes.
+pytestmark = pytest.mark.usefixtures("optimised")
+
 FOLDS = KFold(2, shuffle=True, random_state=1)
 
 
@@ -217,7 +220,7 @@ def test_mistakes_are_named(table: Any, pipeline: Pipeline) -> None:
         fit(pipeline, {"net__units": ["big"]})
     with pytest.raises(TypeError, match="Pipeline that ends in one, got StandardScaler"):
         fit(make_pipeline(StandardScaler(), StandardScaler()), {"standardscaler-1__copy": [True]})
-    with pytest.raises(TypeError, match=r"must be a jaxlstm classifier .* got MinMaxScaler"):
+    with pytest.raises(TypeError, match=r"must be one of jaxlstm .* got MinMaxScaler"):
         fit(MinMaxScaler(), {"copy": [True]})
     with pytest.raises(ValueError, match="y is missing"):
         GridSearch(pipeline, {"net__units": [3]}, cv=2).fit(X)

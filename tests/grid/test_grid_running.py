@@ -20,7 +20,6 @@ from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import KFold
 
 from jaxlstm import GridSearch, LSTMClassifier
-from jaxlstm.grid import chunk as running
 from jaxlstm.grid import lanes, outcome, programs
 from jaxlstm.grid import plan as planning
 from jaxlstm.grid.scoring import Scoring
@@ -366,7 +365,6 @@ def test_metrics_come_back_once_an_epoch(
         return fetch(tree)
 
     monkeypatch.setattr(lanes, "fetch", counted)
-    monkeypatch.setattr(running, "fetch", counted)
     grid = {"epochs": [2, 5], "l2": [0.0, 0.1]}
     search(data, small, grid, layout=layout, scoring="accuracy")
     assert 0 < metrics[0] <= len(epochs.slots)

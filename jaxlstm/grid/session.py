@@ -1,0 +1,118 @@
+"""One call of a search's `fit`: what has been tried so far, and how to try more."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxlstm.grid import cluster, processes
+from jaxlstm.grid.outcome import INTERRUPTED, LaneRun, Outcome
+from jaxlstm.grid.plan import Plan
+from jaxlstm.grid.prepare import Prepared
+from jaxlstm.grid.progress import LiveProgress
+from jaxlstm.grid.run import execute
+from jaxlstm.grid.scoring import Scoring
+from jaxlstm.grid.space import Problem, Trial
+from jaxlstm.grid.store import Store, digest
+
+
+class Session:
+    """One call of `fit`: what has been tried so far, and how to try more."""
+
+    def __init__(self, search: Any, prepared: Prepared, scoring: Scoring):
+        self.search, self.prepared, self.scoring = search, prepared, scoring
+        self.store: Store | None = None
+        self.trials: list[Trial] = []
+        self.outcomes: list[Outcome] = []
+        #: How lanes run, once that is settled: the same way in all calls of `execute`.
+        self.layout: str | None = None
+        self.executions = 0
+        self.plan: Plan | None = None
+        self.trained = False  # whether a fit was not on the disk already
+        #: Columns that a search adds to `cv_results_`, one value a cell.
+        self.columns: dict[str, list[Any]] = {}
+
+    @property
+    def problem(self) -> Problem:
+        """All trials so far."""
+        some = self.prepared.problem([])
+        return Problem(self.trials, some.folds, some.datasets)
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether the user has broken the search off."""
+        return any(outcome.status == INTERRUPTED for outcome in self.outcomes)
+
+    def evaluate(self, candidates: Sequence[dict[str, Any]]) -> np.ndarray:
+        """Trains candidates on all splits; returns their mean test scores, NaN where a fit failed."""
+        problem = self.prepared.problem(candidates)
+        outcomes = self.execute(problem)
+        return self.keep(problem.trials, outcomes)
+
+    def keep(self, trials: Sequence[Trial], outcomes: Sequence[Outcome]) -> np.ndarray:
+        """Adds trials to the results; returns the mean score of each of their cells."""
+        self.trials += trials
+        self.outcomes += outcomes
+        return self.scores(trials, outcomes).mean(axis=(1, 2))
+
+    def scores(self, trials: Sequence[Trial], outcomes: Sequence[Outcome]) -> np.ndarray:
+        """Scores ``[cells, folds, n_seeds]`` by the metric that decides; NaN where there is none."""
+        refit = self.search.refit
+        values = []
+        for outcome in outcomes:
+            score = (outcome.scores or {}).get("test", np.nan)
+            if isinstance(score, Mapping):
+                score = score[refit if isinstance(refit, str) else next(iter(score))]
+            values.append(score)
+        shape = -1, len(self.prepared.folds), self.prepared.n_seeds
+        return np.asarray(values, float).reshape(shape)
+
+    def execute(
+        self,
+        problem: Problem,
+        *,
+        begun: Mapping[int, LaneRun] | None = None,
+        keep_runs: bool = False,
+    ) -> list[Outcome]:
+        """Plans and trains trials, with the search's settings."""
+        search = self.search
+        if jax.process_count() > 1:
+            trials = [(trial.params, trial.seed, trial.rows) for trial in problem.trials]
+            processes.check_same({"the candidates or seeds": digest(trials)})
+        where = cluster.active_cluster(search.n_jobs)
+        # Memory matters before the run where lanes share a device.
+        measure = None if where is None else False
+        plan = search._plan(problem, measure, store=self.store, layout=self.layout)
+        self.layout, self.executions, self.plan = plan.layout, self.executions + 1, plan
+        if self.store:
+            self.store.require(state_bytes(plan))
+        known = self.store.finished() if self.store else {}
+        self.trained |= any(trial.index not in known for trial in problem.trials)
+        display: Any = contextlib.nullcontext()
+        if search.verbose and jax.process_index() == 0:
+            display = LiveProgress(plan, problem)
+        train = functools.partial(cluster.execute, where) if where else execute
+        with display as progress:
+            return train(
+                plan,
+                problem,
+                on_finish=self.scoring,
+                needs_weights=self.scoring.needs_weights,
+                progress=progress,
+                validation_freq=search.validation_freq,
+                store=self.store,
+                begun=begun,
+                keep_runs=keep_runs,
+                keep_weights=search.return_estimator,
+            )
+
+
+def state_bytes(plan: Plan) -> int:
+    """Most bytes that the lanes in work take on the disk at a time, old and new saves."""
+    largest = sorted((group.state_bytes * group.slots for group in plan.groups), reverse=True)
+    return 2 * sum((largest * plan.workers)[: plan.workers]) + 4096 * plan.fits
