@@ -110,24 +110,42 @@ def parse_grid(entries: Sequence[str], option: str = "--grid") -> dict[str, list
 
 @dataclasses.dataclass(frozen=True)
 class Search:
-    """Search the hyperparameters of an LSTM on your own data, and write a report."""
+    """Search the hyperparameters of an LSTM on your own data, and write a report.
+
+    Rows may be of unequal length. Targets are labels, several labels or numbers, one per row or one
+    per step; which they are is seen from the data unless --task says it.
+    """
 
     data: tyro.conf.Positional[Path]
-    """An .npz file with x [N, T, F] (or [N, T]) and y [N], or a .csv file with a header, one
-    sequence of numbers a line and its label in a column."""
+    """An .npz file with x [N, T, F] (or [N, T]), y, and lengths [N] where rows are padded; a .csv
+    file with a header, one sequence of numbers per line and its target in a column; a long table
+    (.csv with columns id and time, .tsv, .parquet); or a .ts file of the time-series archives."""
     grid: tuple[str, ...]
     """What to search: name=value,value entries, such as units=32,64 "units=(50,25),(100,50)"
-    dropout=0.1,0.3 optimizer=adam,rmsprop. Names are LSTMClassifier's parameters."""
+    dropout=0.1,0.3 optimizer=adam,rmsprop loss=mse,huber. Names are the parameters of LSTMClassifier
+    or, for numbers, LSTMRegressor."""
+    test: Path | None = None
+    """A file with rows for the final test, in the form of the first; then none are held out."""
+    task: Literal["auto", "classification", "multilabel", "regression"] = "auto"
+    """What the targets are."""
+    per_step: bool | None = None
+    """Whether there is a target for every step, True or False; by default as the data looks."""
     set: tuple[str, ...] = ()
     """What to fix for all cells: name=value entries, such as epochs=50 learning_rate=0.003."""
     cv: int = 3
-    """Folds of the cross-validation, stratified by class."""
-    scoring: str = "accuracy"
-    """Name of a scikit-learn scorer: accuracy, balanced_accuracy, f1_macro, neg_log_loss, ..."""
+    """Folds of the cross-validation, stratified by class; with groups, nobody is in two of them."""
+    scoring: str | None = None
+    """Name of a scikit-learn scorer: accuracy (the default for labels), balanced_accuracy,
+    f1_macro, neg_log_loss, r2 (the default for numbers), neg_mean_absolute_error, ..."""
     test_size: float = 0.2
-    """Share of the rows held out for the final test; 0 for none."""
+    """Share of the rows held out for the final test; 0 for none. With groups a share of these."""
     label: str = "label"
-    """Column of a csv file that holds the labels."""
+    """Column of a table that holds the targets; several, with commas, are several labels or
+    numbers."""
+    weight: str | None = None
+    """Column of a table that says what each row counts for."""
+    group: str | None = None
+    """Column of a table that says who each row is from."""
     seed: int = 0
     """Seed of the split, initial weights, shuffling and dropout."""
     results: Path = Path("results")
@@ -138,9 +156,11 @@ class Search:
     """Print what would be compiled and run, and stop."""
 
     def run(self) -> None:
-        """Does it."""
-        from jaxlstm.data import load_arrays
-        from jaxlstm.estimator import LSTMClassifier
+        """Runs the command."""
+        from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
+
+        from jaxlstm.estimators.classifier import LSTMClassifier
+        from jaxlstm.estimators.regressor import LSTMRegressor
         from jaxlstm.grid.search import GridSearch
 
         fixed = parse_grid(self.set, "--set")
@@ -149,14 +169,19 @@ class Search:
                 raise ValueError(f"--set takes one value for {name!r}; lists go to --grid.")
         if not 0 <= self.test_size < 1:
             raise ValueError(f"--test-size must be in [0, 1), got {self.test_size}.")
-        data = load_arrays(self.data, label=self.label)
-        train, test = data.split(self.test_size, seed=self.seed) if self.test_size else (data, None)
-        classifier = LSTMClassifier()
-        classifier.set_params(**{name: values[0] for name, values in fixed.items()})
+        train, test = self._load()
+        is_labels = train.task != "regression"
+        estimator = LSTMClassifier() if is_labels else LSTMRegressor()
+        estimator.set_params(return_sequences=train.per_step)
+        estimator.set_params(**{name: values[0] for name, values in fixed.items()})
+        cv: Any = self.cv
+        if train.groups is not None:
+            stratified = train.task == "classification" and not train.per_step
+            cv = StratifiedGroupKFold(self.cv) if stratified else GroupKFold(self.cv)
         search = GridSearch(
-            classifier,
+            estimator,
             parse_grid(self.grid),
-            cv=self.cv,
+            cv=cv,
             scoring=self.scoring,
             random_state=self.seed,
             verbose=1,
@@ -167,11 +192,39 @@ class Search:
             test,
             plan=self.plan,
             checkpoint_dir=self.checkpoint_dir,
-            folder=self.results / data.name,
-            title=f"LSTM search on {data.name}",
+            folder=self.results / train.name,
+            title=f"LSTM search on {train.name}",
             command=shlex.join(["jaxlstm", *sys.argv[1:]]),
             config=settings(self),
         )
+
+    def _load(self) -> tuple[Any, Any]:
+        """The rows to search on, and those for the final test, if any."""
+        from jaxlstm.exploration import load_named
+
+        fields = {field.name: field.default for field in dataclasses.fields(self)}
+        names = ("label", "weight", "group", "task", "per_step")
+        # A loader is given what was said; not all loaders take all of it.
+        options = {name: getattr(self, name) for name in names}
+        options = {name: value for name, value in options.items() if value != fields[name]}
+
+        def load(path: Path) -> Any:
+            splits = load_named(str(path), None, options).splits
+            if len(splits) > 1:
+                raise ValueError(f"{path} has the parts {', '.join(splits)}: give one of them.")
+            return next(iter(splits.values()))
+
+        data = load(self.data)
+        if self.test is not None:
+            test = load(self.test)
+            if (data.task, data.classes, data.per_step) != (test.task, test.classes, test.per_step):
+                raise ValueError(f"{self.test} has other targets than {self.data}.")
+            return data, test
+        if not self.test_size:
+            return data, None
+        by: Any = "sample" if data.groups is None else "group"
+        train, test = data.split(self.test_size, by, seed=self.seed)
+        return train, test
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,7 +235,7 @@ class Report:
     """The run's folder, such as results/digits."""
 
     def run(self) -> None:
-        """Does it."""
+        """Runs the command."""
         from jaxlstm.report import redraw
 
         Console().print(f"Report: {redraw(self.folder)}", soft_wrap=True)
@@ -194,8 +247,8 @@ class Data:
 
     name: tyro.conf.Positional[str]
     """digits, wisdm, emnist, faces or ravdess; or the path of your own: an .npz or .csv file, a
-    long table (.csv with columns id and time, .tsv, .parquet), a folder or archive of images or of
-    recordings with a folder for each class."""
+    long table (.csv with columns id and time, .tsv, .parquet), a .ts file, a folder or archive of
+    images or of recordings with a folder for each class."""
     path: Path | None = None
     """Raw files of a named data set, where you placed them by hand."""
     set: tuple[str, ...] = ()
@@ -211,7 +264,7 @@ class Data:
     """Folder for the results; the page goes into one of its own, data-NAME."""
 
     def run(self) -> None:
-        """Does it."""
+        """Runs the command."""
         from jaxlstm.exploration import run_exploration
 
         options = parse_grid(self.set, "--set")
@@ -235,12 +288,12 @@ def plan_or_run(
     search: Any, train: Any, test: Any, *, plan: bool, checkpoint_dir: Path | None, **study: Any
 ) -> None:
     """Prints a search's plan, and runs it unless only the plan is wanted."""
-    from jaxlstm.study import run_study
+    from jaxlstm.study import groups_of, run_study
 
     search.set_params(checkpoint_dir=checkpoint_dir)
     if plan:
-        names = [train.classes[label] for label in train.y]
-        Console().print(str(search.plan(train.x, names)), soft_wrap=True, highlight=False)
+        plan = search.plan(train, train.targets, groups_of(search, train))
+        Console().print(str(plan), soft_wrap=True, highlight=False)
     else:
         run_study(search, train, test, **study)
 
@@ -258,7 +311,12 @@ class Experiment:
 
 
 def run_experiment(
-    config_type: type[Experiment], build: Callable[[Any], Any], *, name: str, title: str
+    config_type: type[Experiment],
+    build: Callable[[Any], Any],
+    *,
+    name: str,
+    title: str,
+    **study: Any,
 ) -> None:
     """Command line of an experiment: each field of its configuration is an option.
 
@@ -267,6 +325,7 @@ def run_experiment(
       build: makes the search, and the train and test data, from a configuration.
       name: of the experiment and its results folder.
       title: of the report.
+      **study: further arguments of `jaxlstm.study.run_study`.
     """
     with user_errors():
         config = tyro.cli(config_type, prog=f"python -m experiments.{name}", config=FLAGS)
@@ -281,6 +340,7 @@ def run_experiment(
             title=title,
             command=shlex.join(["python", "-m", f"experiments.{name}", *sys.argv[1:]]),
             config=settings(config),
+            **study,
         )
 
 

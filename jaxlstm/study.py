@@ -9,7 +9,7 @@ import os
 import platform
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,12 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
-from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
 from jaxlstm.data import SequenceData
 from jaxlstm.grid import programs
 from jaxlstm.grid.base import LaneSearch
 from jaxlstm.grid.machine import available_cores
+from jaxlstm.held_out import predict_held_out
 from jaxlstm.report import Run, save_run
 from jaxlstm.report.files import write_atomic
 
@@ -73,6 +73,8 @@ def run_study(
     command: str,
     config: Mapping[str, Any],
     notes: Sequence[str] = (),
+    after: Callable[[Any, pd.DataFrame, dict[str, Any]], Mapping[str, Any]] | None = None,
+    about: Mapping[str, Any] | None = None,
     console: Console | None = None,
 ) -> Run:
     """Searches, refits the best, tests it, and leaves the run in a folder.
@@ -87,6 +89,10 @@ def run_study(
       command: shell command that repeats the run.
       config: its settings.
       notes: sentences for the report.
+      after: called with the refitted winner and the held-out rows' predictions and scores, both of
+        which it may change; what it returns joins the summary.
+      about: further facts of the data for the report: ``horizon``, true where the targets are the
+        steps of a forecast; ``units`` of the targets.
       console: where to print.
 
     Returns:
@@ -97,12 +103,11 @@ def run_study(
     """
     console = console or Console()
     check_writable(folder)
-    names = np.asarray(train.classes)
     compiled = programs.compile_seconds()
     start = time.perf_counter()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Interrupted: ")  # said below, with the way on
-        search.fit(train.x, names[train.y])
+        search.fit(train, train.targets, groups_of(search, train))
     if search.interrupted_:
         _say_interrupted(search, console)
         raise KeyboardInterrupt
@@ -115,10 +120,12 @@ def run_study(
         "refit": search.refit_time_,
     }
     predictions, scores = None, None
+    more: Mapping[str, Any] = {}
     if test is not None:
         start = time.perf_counter()
-        predictions, scores = _test(search.best_estimator_, test)
+        predictions, scores = predict_held_out(search.best_estimator_, test)
         seconds["predict"] = time.perf_counter() - start
+        more = after(search.best_estimator_, predictions, scores) if after else {}
     best = search.best_index_
     summary = {
         "best": {
@@ -127,11 +134,12 @@ def run_study(
             "mean_score": search.cv_results_["mean_test_score"][best],
             "std_score": search.cv_results_["std_test_score"][best],
         },
-        "scoring": search.scoring or "accuracy",
+        "scoring": search.scoring or ("r2" if train.task == "regression" else "accuracy"),
         "plan": _plan(search),
         "test": scores,
         "seconds": seconds,
         "notes": list(notes),
+        **more,
     }
     data = {
         "name": train.name,
@@ -142,6 +150,8 @@ def run_study(
         "shape": list(train.x.shape[1:]),
         "classes": list(train.classes),
         "sha256": train.sha256,
+        **_targets(train, test),
+        **(about or {}),
     }
     run = Run(
         results=search.results_,
@@ -163,9 +173,13 @@ def run_study(
     _save_estimator(search.best_estimator_, folder / "checkpoints" / "best_estimator.joblib")
     console.print(_table(search))
     if scores:
+        name, words = "accuracy", "accuracy"
+        if train.task == "regression":
+            name, words = ("mase", "MASE") if "mase" in scores else ("r2", "R2")
+        of = f"{scores['steps']} steps of " if "steps" in scores else ""
         console.print(
-            f"Test accuracy of the refitted winner: [bold]{scores['accuracy']:.4f}[/bold] on"
-            f" {scores['rows']} held-out rows."
+            f"Test {words} of the refitted winner: [bold]{scores[name]:.4f}[/bold] on"
+            f" {of}{scores['rows']} held-out rows."
         )
     console.print(
         f"{len(search.results_)} fits in {wall - search.refit_time_:.1f} s, of which about"
@@ -174,6 +188,11 @@ def run_study(
     )
     console.print(f"Report: {page}", soft_wrap=True)
     return run
+
+
+def groups_of(search: LaneSearch, data: SequenceData) -> Any:
+    """The groups of a data set where the search's splitter is one that may look at them."""
+    return data.groups if hasattr(search.cv, "split") else None
 
 
 def _say_interrupted(search: LaneSearch, console: Console) -> None:
@@ -193,6 +212,20 @@ def _plan(search: LaneSearch) -> dict[str, Any]:
     return plan
 
 
+def _targets(train: SequenceData, test: SequenceData | None) -> dict[str, Any]:
+    """What a report says of targets and lengths."""
+    found: dict[str, Any] = {"task": train.task, "per_step": train.per_step}
+    names = train.classes if train.task == "multilabel" else train.target_names
+    if names:
+        found["targets"] = list(names)
+    lengths = [part.lengths for part in (train, test) if part is not None]
+    if any(part is not None for part in lengths):
+        parts = [part for part in (train, test) if part is not None]
+        steps = np.concatenate([[len(row) for row in part.as_list()] for part in parts])
+        found["lengths"] = [int(steps.min()), float(np.median(steps)), int(steps.max())]
+    return found
+
+
 def _curves(search: LaneSearch) -> pd.DataFrame:
     """The search's curves and, as trial -1, the refit's."""
     last = search.best_estimator_
@@ -204,36 +237,13 @@ def _curves(search: LaneSearch) -> pd.DataFrame:
             "fold": -1,
             "epoch": np.arange(1, len(history["loss"]) + 1),
             "learning_rate": history["learning_rate"],
-            "train_loss": history["loss"],
-            "train_accuracy": history["accuracy"],
-            "val_loss": np.nan,
-            "val_accuracy": np.nan,
         }
     )
+    for name in history:
+        if name.startswith("val_"):
+            own = name.removeprefix("val_")
+            refit[f"train_{own}"], refit[name] = history[own], np.nan
     return pd.concat([search.curves_, refit], ignore_index=True)
-
-
-def _test(estimator: Any, test: SequenceData) -> tuple[pd.DataFrame, dict[str, Any]]:
-    probabilities = estimator.predict_proba(test.x)
-    predicted = estimator.classes_[probabilities.argmax(axis=1)]
-    true = np.asarray(test.classes)[test.y]
-    precision, recall, f1, _ = precision_recall_fscore_support(
-        true, predicted, average="macro", zero_division=0
-    )
-    scores = {
-        "accuracy": accuracy_score(true, predicted),
-        "macro_precision": precision,
-        "macro_recall": recall,
-        "macro_f1": f1,
-        "rows": len(true),
-    }
-    table = {
-        "row": np.arange(len(true)),
-        "true": true,
-        "predicted": predicted,
-        "probability": probabilities.max(axis=1),
-    }
-    return pd.DataFrame(table), scores
 
 
 def check_writable(folder: Path) -> None:

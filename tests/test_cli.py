@@ -278,12 +278,11 @@ def test_csv_with_names_and_no_test_rows(jaxlstm: Any, tmp_path: Path) -> None:
     frame = pd.DataFrame(rng.normal(size=(30, 4)).round(3), columns=list("abcd"))
     frame.insert(1, "kind", np.where(frame["a"] > 0, "über", "unter"))
     frame.to_csv(tmp_path / "own.csv", index=False)
-    with pytest.warns(match="X was converted from float64"):
-        code, printed, _ = jaxlstm(
-            *("search", tmp_path / "own.csv", "--grid", "optimizer=adam,rmsprop"),
-            *("--label", "kind", "--test-size", "0", "--cv", "2", "--set", "epochs=1", "units=3"),
-            *("--scoring", "f1_macro", "--seed", "4", "--results", tmp_path / "results"),
-        )
+    code, printed, _ = jaxlstm(
+        *("search", tmp_path / "own.csv", "--grid", "optimizer=adam,rmsprop"),
+        *("--label", "kind", "--test-size", "0", "--cv", "2", "--set", "epochs=1", "units=3"),
+        *("--scoring", "f1_macro", "--seed", "4", "--results", tmp_path / "results"),
+    )
     assert code == 0
     assert "held-out" not in printed
     found = files(tmp_path / "results" / "own")
@@ -292,6 +291,84 @@ def test_csv_with_names_and_no_test_rows(jaxlstm: Any, tmp_path: Path) -> None:
     summary = json.loads((tmp_path / "results" / "own" / "summary.json").read_text())
     assert summary["scoring"] == "f1_macro"
     assert summary["test"] is None
+
+
+def summary_of(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    texts = [(folder / name).read_text() for name in ("summary.json", "config.json")]
+    summary, config = map(json.loads, texts)
+    return summary, config["data"]
+
+
+def test_numbers_of_a_table_with_weights_and_people(jaxlstm: Any, tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    frame = pd.DataFrame(rng.normal(size=(40, 4)).round(3), columns=list("abcd"))
+    frame["sum"], frame["spread"] = frame.sum(axis=1), frame.std(axis=1)
+    frame["who"], frame["counts"] = np.arange(40) % 8, rng.integers(1, 4, 40)
+    frame.to_csv(tmp_path / "own.csv", index=False)
+    code, printed, error = jaxlstm(
+        *("search", tmp_path / "own.csv", "--label", "sum,spread", "--group", "who", "--weight"),
+        *("counts", "--grid", "loss=mse,mae", "--set", "units=3", "epochs=2", "--cv", "2"),
+        *("--results", tmp_path / "results"),
+    )
+    assert (code, error) == (0, "")
+    assert "Test R2 of the refitted winner" in printed
+    summary, data = summary_of(tmp_path / "results" / "own")
+    assert summary["scoring"] == "r2"
+    assert (data["task"], data["targets"]) == ("regression", ["sum", "spread"])
+    results = pd.read_csv(tmp_path / "results" / "own" / "results.csv")
+    assert {"train_mse", "val_mae", "param_loss"} <= set(results)
+    predictions = pd.read_csv(tmp_path / "results" / "own" / "predictions.csv")
+    assert predictions.groupby("group")["row"].nunique().eq(5).all()  # of a person all rows
+
+
+def test_steps_of_unequal_rows(jaxlstm: Any, tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    lengths = rng.integers(2, 6, 30)
+    x = rng.normal(size=(30, 5, 2)).astype(np.float32)
+    y = np.where(x[..., 0] > 0, "up", "down")
+    np.savez(tmp_path / "own.npz", x=x, y=y, lengths=lengths)
+    code, printed, error = jaxlstm(
+        *("search", tmp_path / "own.npz", "--grid", "dropout=0.1,0.2", "--set", "units=3"),
+        *("epochs=2", "--cv", "2", "--results", tmp_path / "results"),
+    )
+    assert (code, error) == (0, "")
+    summary, data = summary_of(tmp_path / "results" / "own")
+    assert (data["task"], data["per_step"]) == ("classification", True)
+    assert data["lengths"][0] == lengths.min()
+    assert f"{summary['test']['steps']} steps of 6 held-out rows" in printed
+
+
+def test_official_splits_of_ts_files(jaxlstm: Any, tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    head = (
+        "@problemName own\n@univariate false\n@equalLength false\n@classLabel true up down\n@data\n"
+    )
+
+    def write(name: str, rows: int) -> Path:
+        lines = []
+        for row in range(rows):
+            values = rng.normal(size=(2, rng.integers(3, 7))) + (row % 2)
+            parts = [",".join(f"{value:.4f}" for value in part) for part in values]
+            lines.append(":".join([*parts, "up" if row % 2 else "down"]))
+        path = tmp_path / name
+        path.write_text(head + "\n".join(lines) + "\n")
+        return path
+
+    train, test = write("own_TRAIN.ts", 20), write("own_TEST.ts", 9)
+    code, printed, error = jaxlstm(
+        *("search", train, "--test", test, "--grid", "dropout=0.1,0.2", "--set", "units=3"),
+        *("epochs=2", "--cv", "2", "--results", tmp_path / "results"),
+    )
+    assert (code, error) == (0, "")
+    assert "on 9 held-out rows" in printed
+    (folder,) = (tmp_path / "results").iterdir()
+    assert summary_of(folder)[1]["train_rows"] == 20
+    code, _, error = jaxlstm(
+        *("search", train, "--test", test, "--grid", "l2=0", "--task", "regression"),
+        *("--results", tmp_path / "results"),
+    )
+    assert code == 2
+    assert error.count("\n") == 1
 
 
 def test_plan_stops_before_training(jaxlstm: Any, sequences: Path, tmp_path: Path) -> None:
@@ -448,7 +525,7 @@ def test_a_loader_that_fails_leaves_nothing(jaxlstm: Any, tmp_path: Path, monkey
         (["file"], "file is not a whole zip or tar archive"),
         (
             ["."],
-            ". must be an .npz, .csv, .tsv or .parquet file, or a folder or archive of images (.png, ",
+            ". must be an .npz, .csv, .tsv, .parquet or .ts file, or a folder or archive of images (",
         ),
     ],
 )
@@ -476,7 +553,7 @@ def bad(tmp_path_factory: Any) -> Path:
     hole = np.zeros((8, 3, 1), np.float32)
     hole[2, 1, 0] = np.nan
     np.savez(folder / "hole.npz", x=hole, y=np.arange(8) % 2)
-    np.savez(folder / "one.npz", x=hole * 0, y=np.zeros(8))
+    np.savez(folder / "one.npz", x=np.ones((8, 3, 1), np.float32), y=np.zeros(8, int))
     (folder / "nolabel.csv").write_text("a,b\n1,2\n")
     (folder / "word.csv").write_text("a,b,label\n1,2,x\n3,oops,y\n")
     (folder / "few.csv").write_text("a,b,label\n1,2,x\n3,4,x\n5,6,y\n")
@@ -485,15 +562,18 @@ def bad(tmp_path_factory: Any) -> Path:
 
 
 MISTAKES: list[tuple[list[str], str]] = [
-    (["missing.npz", "--grid", "units=4"], "missing.npz is not there: give the path"),
+    (["missing.npz", "--grid", "units=4"], "missing.npz is not there"),
     (["cut.npz", "--grid", "units=4"], "cut.npz is not a readable npz file"),
     (["objects.npz", "--grid", "units=4"], "objects.npz holds an array of Python objects"),
     (["nolabel.csv", "--grid", "units=4"], "has no column 'label'; its columns"),
     (["word.csv", "--grid", "units=4"], "word.csv, line 3, column 'b': 'oops' is not a number"),
-    (["file", "--grid", "units=4"], "must end in .npz or .csv, got 'no ending'"),
+    (["file", "--grid", "units=4"], "file is not a whole zip or tar archive"),
     (["few.csv", "--grid", "units=4"], "class 'y' has 1 row: a split into train and test"),
-    (["one.npz", "--grid", "units=4", "--test-size", "0"], "the one class '0.0'"),
-    (["hole.npz", "--grid", "units=4", "--test-size", "0"], "but X[2, 1, 0] is NaN"),
+    (["one.npz", "--grid", "units=4", "--test-size", "0"], "the one class '0'"),
+    (
+        ["hole.npz", "--grid", "units=4", "--test-size", "0"],
+        "hole.npz: x is NaN at row 2, step 1, feature 0",
+    ),
     (["whole.npz", "--grid", "unit=4"], "'unit' in the grid .* Did you mean 'units'?"),
     (["whole.npz", "--grid", "units=(4"], "the brackets in '(4' do not match"),
     (["whole.npz", "--grid", "units"], "--grid takes name=value entries, got 'units'"),
@@ -528,7 +608,7 @@ def test_a_mistake_is_one_sentence_and_exit_2(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["report", "nowhere"], "nowhere/results.csv is missing"),
+        (["report", "nowhere"], "nowhere/config.json is missing"),
         (["search", "whole.npz"], "--grid"),
         (["serch"], "serch"),
         (["search", "whole.npz", "--grid", "l2=0", "--cv", "three"], "three"),

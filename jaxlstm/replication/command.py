@@ -134,7 +134,7 @@ def _configuration(presets: Mapping[str, Config], name: str) -> Config:
 def _print_plan(every: Sequence[Part], console: Console) -> None:
     total = 0.0
     for part in every:
-        plan = part.search.plan(part.data.x, part.data.labels)
+        plan = part.search.plan(part.data)
         console.print(f"{part.name}: {part.title}", style="bold", soft_wrap=True, highlight=False)
         console.print(f"{plan}\n", soft_wrap=True, highlight=False, markup=False)
         total += plan.seconds or 0.0
@@ -199,7 +199,7 @@ def _fit(part: Part, saves: Path, console: Console) -> Trained:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Interrupted: ")  # said below
         try:
-            search.fit(part.data.x, part.data.labels)
+            search.fit(part.data)
         except KeyboardInterrupt:
             note("interrupted", time.perf_counter() - start)
             raise
