@@ -23,7 +23,7 @@ from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import KFold
 
 from jaxlstm import GridSearch, LSTMClassifier
-from jaxlstm.grid import base as searching
+from jaxlstm.grid import session as searching
 from jaxlstm.grid import plan as planning
 from jaxlstm.grid import saves
 from jaxlstm.grid.outcome import LaneRun
