@@ -23,9 +23,9 @@ from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import KFold
 
 from jaxlstm import GridSearch, LSTMClassifier
-from jaxlstm.grid import session as searching
+from jaxlstm.grid import base as searching
 from jaxlstm.grid import plan as planning
-from jaxlstm.grid import saves
+from jaxlstm.grid import saves, session
 from jaxlstm.grid.outcome import LaneRun
 from jaxlstm.grid.scoring import Scoring
 from jaxlstm.grid.store import Store
@@ -280,7 +280,7 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise AssertionError("something was trained")
 
-    monkeypatch.setattr(searching, "execute", fail)
+    monkeypatch.setattr(session, "execute", fail)
 
 
 SMALL: dict[str, Any] = {"param_grid": {"epochs": [1], "dropout": [0.1, 0.2]}}
