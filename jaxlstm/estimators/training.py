@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
@@ -212,17 +213,20 @@ def with_parameters(*tables: Mapping[str, Parameter]) -> Callable[[Class], Class
         __init__.__signature__ = signature  # type: ignore[attr-defined]
         cls.__init__ = __init__  # type: ignore[misc]
         if cls.__doc__:
-            cls.__doc__ = cls.__doc__.replace(_MARK, _described(table))
+            # From Python 3.13 on, docstrings have lost their indentation.
+            indent = re.search(rf"^( *){re.escape(_MARK)}", cls.__doc__, re.MULTILINE)
+            if indent is not None:
+                text = _described(table, indent[1])
+                cls.__doc__ = cls.__doc__.replace(indent[0], text)
         return cls
 
     return decorate
 
 
-def _described(table: Mapping[str, Parameter]) -> str:
+def _described(table: Mapping[str, Parameter], indent: str) -> str:
     lines = []
     for name, parameter in table.items():
-        text = " ".join(parameter.doc.split())
-        lines.append(
-            textwrap.fill(f"{name}: {text}", 98, initial_indent=" " * 6, subsequent_indent=" " * 8)
-        )
-    return "\n".join(lines).strip()
+        text = f"{name}: {' '.join(parameter.doc.split())}"
+        further = indent + "  "
+        lines.append(textwrap.fill(text, 98, initial_indent=indent, subsequent_indent=further))
+    return "\n".join(lines)
