@@ -5,9 +5,11 @@ from __future__ import annotations
 import bz2
 import contextlib
 import gzip
+import io
 import lzma
 import os
 import re
+import stat
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
@@ -20,12 +22,17 @@ MEMBER_BYTES = 256 << 20
 #: Archives that unpack to more are refused: a few kilobytes can claim petabytes.
 ARCHIVE_BYTES = 64 << 30
 
+#: What unpacks to more than 256 MB must be no more than so many times its packed size. Text packs
+#: to a tenth, a table of zeros to a thousandth.
+RATIO = 200
+
 _PIECE = 1 << 20
 _OPENERS: dict[bytes, Callable[[Path], Any]] = {
     b"\x1f\x8b": gzip.open,
     b"BZh": bz2.open,
     b"\xfd7zXZ\x00": lzma.open,
 }
+_KINDS = {"BZ2File": "bzip2", "LZMAFile": "xz"}
 # A tar's headers for long names and the like are held in memory by tarfile, whatever size they say.
 _HEADER_TYPES = (
     tarfile.GNUTYPE_LONGNAME,
@@ -36,8 +43,28 @@ _HEADER_TYPES = (
 )
 
 
-def read_gzip(path: Path, limit: int) -> bytes:
-    """Reads a gzip file, or a plain one.
+def open_packed(path: Path) -> Any:
+    """Opens a gzip, bzip2 or xz file, or a plain one, for reading.
+
+    Reading raises a ValueError where a packed file unpacks to more than its size can honestly hold.
+
+    Args:
+      path: of the file.
+
+    Raises:
+      FileNotFoundError: nothing is there.
+      ValueError: it cannot be opened.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is not there.")
+    with _damage(f"{path} is not a whole gzip file"):
+        with path.open("rb") as file:
+            opener = _opener(file.read(6))
+        return path.open("rb") if opener is None else _Bounded(path, opener(path))
+
+
+def read_packed(path: Path, limit: int) -> bytes:
+    """Reads a gzip, bzip2 or xz file, or a plain one.
 
     Args:
       path: of the file.
@@ -45,25 +72,61 @@ def read_gzip(path: Path, limit: int) -> bytes:
 
     Raises:
       FileNotFoundError: nothing is there.
-      ValueError: damaged, cut off, or longer than the limit.
+      ValueError: damaged, cut off, longer than the limit or than its packed size can honestly hold.
     """
-    if not path.exists():
-        raise FileNotFoundError(f"{path} is not there.")
-    with _damage(f"{path} is not a whole gzip file"), path.open("rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-        file.seek(0)
-        content = _read(gzip.GzipFile(fileobj=file) if packed else file, limit + 1)
+    with open_packed(path) as file:
+        kind = _KINDS.get(getattr(file, "kind", ""), "gzip")
+        with _damage(f"{path} is not a whole {kind} file"):
+            content = _read(file, limit + 1)
     if len(content) > limit:
         raise ValueError(f"{path} holds more than the {limit:,} bytes that it can need.")
     return content
 
 
+def unpack(content: bytes, place: str, limit: int = MEMBER_BYTES) -> bytes:
+    """Unpacks the content of a gzip file that was a file of an archive.
+
+    Args:
+      content: of the gzip file.
+      place: the archive and the file's name in it; errors begin with it.
+      limit: most bytes that it may hold.
+
+    Raises:
+      ValueError: damaged, cut off, longer than the limit or than its packed size can honestly hold.
+    """
+    with _damage(f"{place} is not a whole gzip file"), gzip.open(io.BytesIO(content)) as stream:
+        text = _read(stream, limit + 1)
+    if len(text) > limit:
+        raise ValueError(f"{place} holds more than the {limit:,} bytes allowed.")
+    check_ratio(place, len(text), len(content))
+    return text
+
+
+def check_ratio(place: str, size: int, packed: int) -> None:
+    """Raises a ValueError where so few packed bytes can only be meant to fill the memory.
+
+    Args:
+      place: the file; the error begins with it.
+      size: bytes that come out of it.
+      packed: bytes that it has.
+    """
+    if size > MEMBER_BYTES and size > RATIO * packed:
+        raise _Refusal(
+            f"{place} unpacks to {size:,} bytes or more, over {RATIO} times its own {packed:,}: no"
+            " data is packed so tightly; unpack it yourself if you trust it."
+        )
+
+
 def members(
-    path: Path, wanted: Callable[[PurePosixPath], bool], limit: int = MEMBER_BYTES
+    path: Path,
+    wanted: Callable[[PurePosixPath], bool],
+    limit: int = MEMBER_BYTES,
+    inner: str | None = None,
 ) -> Iterator[tuple[PurePosixPath, bytes]]:
     """Names and contents of the files in a folder, a zip or a (compressed) tar.
 
-    A folder's and a zip's files come in the order of their names, a tar's as they lie in it. A
+    A folder's and a zip's files come in the order of their names, a tar's and an inner zip's as
+    they lie in it. Of two files of a name in a zip the last one counts, as when it is unpacked. A
     folder's links are followed, an archive's are passed over. Bytes of a name that are not UTF-8
     become the replacement character.
 
@@ -71,11 +134,13 @@ def members(
       path: of the folder or archive.
       wanted: says of a file's relative name whether to read it.
       limit: most bytes that one file may have.
+      inner: name of a zip within the zip, which is read in its place if it is there.
 
     Raises:
       FileNotFoundError: nothing is there.
-      ValueError: a damaged or cut off archive; a name in it that leads outside; a file over the
-        limit; an archive of more than 64 GB.
+      ValueError: a damaged, cut off or encrypted archive; a name in it that is empty or leads
+        outside; a file over the limit; an archive of more than 64 GB, or of far more than its
+        packed size can honestly hold.
     """
     if path.is_dir():
         yield from _in_folder(path, wanted, limit)
@@ -86,10 +151,50 @@ def members(
         head = file.read(6)
     # Not zipfile.is_zipfile: it takes a tar that holds a zip for one.
     if head.startswith(b"PK"):
-        yield from _in_zip(path, wanted, limit)
+        yield from _in_zip(path, wanted, limit, inner)
     else:
-        opener = next((_OPENERS[start] for start in _OPENERS if head.startswith(start)), None)
-        yield from _in_tar(path, opener, wanted, limit)
+        yield from _in_tar(path, wanted, limit)
+
+
+def is_archive(path: Path) -> bool:
+    """Tells a file that holds files from a text, plain or packed."""
+    with _damage(f"{path} cannot be read"), path.open("rb") as file:
+        head = file.read(512)
+    if head.startswith(b"PK"):
+        return True
+    with contextlib.suppress(Exception), open_packed(path) as stream:
+        head = stream.read(512)
+    return head[257:262] == b"ustar"
+
+
+def _opener(head: bytes) -> Callable[[Path], Any] | None:
+    """What opens a packed file, by its first bytes."""
+    return next((_OPENERS[start] for start in _OPENERS if head.startswith(start)), None)
+
+
+class _Bounded(io.RawIOBase):
+    """A packed file's content, of which no more comes than its size can honestly hold."""
+
+    def __init__(self, path: Path, stream: Any) -> None:
+        self.path, self.stream, self.total = path, stream, 0
+        self.packed = path.stat().st_size
+
+    @property
+    def kind(self) -> str:
+        return type(self.stream).__name__
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count: int = self.stream.readinto(buffer)
+        self.total += count
+        check_ratio(str(self.path), self.total, self.packed)
+        return count
+
+    def close(self) -> None:
+        self.stream.close()
+        super().close()
 
 
 def _in_folder(
@@ -121,29 +226,89 @@ def _unreadable(error: OSError) -> None:
 
 
 def _in_zip(
-    path: Path, wanted: Callable[[PurePosixPath], bool], limit: int
+    path: Path, wanted: Callable[[PurePosixPath], bool], limit: int, inner: str | None
 ) -> Iterator[tuple[PurePosixPath, bytes]]:
-    damage = f"{path} is not a whole zip archive"
     with contextlib.ExitStack() as stack:
-        with _damage(damage):
+        with _damage(f"{path} is not a whole zip archive"):
             archive = stack.enter_context(zipfile.ZipFile(path))
-        _check_total(path, sum(info.file_size for info in archive.infolist()))
-        entries = [(_checked(path, info.filename), info) for info in archive.infolist()]
-        for name, info in sorted(entries, key=lambda entry: entry[0]):
-            if info.is_dir() or not wanted(name):
-                continue
-            _check_size(path, name, info.file_size, limit)
-            # The others' decompressors know no bound: a kilobyte of bzip2 may fill the memory.
-            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise ValueError(
-                    f"{path}: {name} is packed by method {info.compress_type}; only 0 (stored) and"
-                    " 8 (deflated) are read: unpack the archive and name its folder."
-                )
-            with _damage(f"{damage}, at {name}"), archive.open(info) as stream:
-                content = _read(stream, info.file_size + 1)
-                if len(content) != info.file_size:
-                    raise EOFError(f"{len(content):,} bytes instead of {info.file_size:,}")
-            yield name, content
+            packed = path.stat().st_size
+        entries = _entries(path, str(path), archive)
+        within = entries.get(PurePosixPath(inner)) if inner else None
+        if within is None:
+            yield from _from_zip(str(path), archive, entries, wanted, limit, packed)
+            return
+        place = f"{path}: {inner}"
+        _check_packing(str(path), PurePosixPath(str(inner)), within)
+        with _damage(f"{place} is not a whole zip archive"):
+            stream = stack.enter_context(archive.open(within))
+            archive = stack.enter_context(zipfile.ZipFile(stream))
+        entries = _entries(path, place, archive)
+        # The outer zip can only be read forwards.
+        places = {name: info.header_offset for name, info in entries.items()}
+        entries = {name: entries[name] for name in sorted(entries, key=lambda name: places[name])}
+        yield from _from_zip(place, archive, entries, wanted, limit, packed)
+
+
+def _entries(
+    path: Path, place: str, archive: zipfile.ZipFile
+) -> dict[PurePosixPath, zipfile.ZipInfo]:
+    """A zip's files by name, in the order of the names."""
+    _check_total(path, sum(info.file_size for info in archive.infolist()))
+    entries = {_checked(place, info.filename): info for info in archive.infolist()}
+    return {name: entries[name] for name in sorted(entries) if not entries[name].is_dir()}
+
+
+def _from_zip(
+    place: str,
+    archive: zipfile.ZipFile,
+    entries: dict[PurePosixPath, zipfile.ZipInfo],
+    wanted: Callable[[PurePosixPath], bool],
+    limit: int,
+    packed: int,
+) -> Iterator[tuple[PurePosixPath, bytes]]:
+    total = 0
+    for name, info in entries.items():
+        # Links are kept as files that hold the place they lead to.
+        if stat.S_ISLNK(info.external_attr >> 16) or not wanted(name):
+            continue
+        _check_size(place, name, info.file_size, limit)
+        _check_packing(place, name, info)
+        check_ratio(place, total := total + info.file_size, packed)
+        damage = _damage(f"{place} is not a whole zip archive, at {name}")
+        with damage, archive.open(info) as stream:
+            content = _read(stream, info.file_size + 1)
+            if len(content) != info.file_size:
+                raise EOFError(f"{len(content):,} bytes instead of {info.file_size:,}")
+        yield name, content
+
+
+def _check_packing(place: str, name: PurePosixPath, info: zipfile.ZipInfo) -> None:
+    if info.flag_bits & 1:
+        raise ValueError(f"{place}: {name} is encrypted: unpack the archive and name its folder.")
+    # The others' decompressors know no bound: a kilobyte of bzip2 may fill the memory.
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(
+            f"{place}: {name} is packed by method {info.compress_type}; only 0 (stored) and"
+            " 8 (deflated) are read: unpack the archive and name its folder."
+        )
+
+
+def check_npz(path: Path) -> None:
+    """Raises a ValueError where reading an npz file's arrays could fill the memory.
+
+    Args:
+      path: of the file, a whole zip archive.
+    """
+    with (
+        _damage(f"{path} is not a readable npz file"),
+        path.open("rb") as file,
+        zipfile.ZipFile(file) as archive,
+    ):
+        pass
+    entries = _entries(path, str(path), archive)
+    for name, info in entries.items():
+        _check_packing(str(path), name, info)
+    check_ratio(str(path), sum(info.file_size for info in entries.values()), path.stat().st_size)
 
 
 class _Header(tarfile.TarInfo):
@@ -175,7 +340,6 @@ class _Stream:
 
 def _in_tar(
     path: Path,
-    opener: Callable[[Path], Any] | None,
     wanted: Callable[[PurePosixPath], bool],
     limit: int,
 ) -> Iterator[tuple[PurePosixPath, bytes]]:
@@ -183,7 +347,7 @@ def _in_tar(
     total = 0
     with contextlib.ExitStack() as stack:
         with _damage(damage):
-            packed = stack.enter_context(opener(path) if opener else path.open("rb"))
+            packed = stack.enter_context(open_packed(path))
             source: Any = _Stream(packed)
             archive: Any = stack.enter_context(
                 tarfile.open(fileobj=source, mode="r|", tarinfo=_Header, errors="replace")
@@ -194,7 +358,7 @@ def _in_tar(
             archive.members = []  # else it keeps every header
             if info is None:
                 break
-            name = _checked(path, info.name)
+            name = _checked(str(path), info.name)
             damage = f"{path} is not a whole zip or tar archive, after {name}"
             # A size in an extended header passes _Header by.
             _check_total(path, total := total + abs(info.size))
@@ -226,21 +390,29 @@ def _damage(message: str) -> Iterator[None]:
     """Anything that a library makes of bad bytes, as one sentence."""
     try:
         yield
+    except _Refusal:
+        raise
     except Exception as error:  # damaged files make zipfile, tarfile, zlib and lzma raise anything
         raise ValueError(f"{message}: {_said(error)}.") from error
 
 
-def _checked(path: Path, name: str) -> PurePosixPath:
+class _Refusal(ValueError):
+    """Too much comes out of a packed file, though it may be whole."""
+
+
+def _checked(place: str, name: str) -> PurePosixPath:
+    if not name:
+        raise ValueError(f"{place} holds a file without a name.")
     parts = PurePosixPath(name.replace("\\", "/"))
     if parts.is_absolute() or ".." in parts.parts or re.match("[A-Za-z]:", name) or "\0" in name:
-        raise ValueError(f"{path} holds a file with a name that leads outside of it: {name!r}.")
+        raise ValueError(f"{place} holds a file with a name that leads outside of it: {name!r}.")
     return parts
 
 
-def _check_size(path: Path, name: PurePosixPath, size: int, limit: int) -> None:
+def _check_size(place: object, name: PurePosixPath, size: int, limit: int) -> None:
     if size > limit:
         raise ValueError(
-            f"{path}: {name} has {size:,} bytes; no file here may exceed {limit >> 20} MB."
+            f"{place}: {name} has {size:,} bytes; no file here may exceed {limit >> 20} MB."
         )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from jaxlstm.data.archives import check_npz
 from jaxlstm.data.checks import place
 from jaxlstm.data.columns import (
     check_purposes,
@@ -203,6 +204,7 @@ def _read_csv(
 def _read_npz(path: Path) -> dict[str, Any]:
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path} is not a readable npz file: it is damaged or of another kind.")
+    check_npz(path)
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             names = list(arrays)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import csv
 import dataclasses
-import gzip
+import io
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import IO
 
 import numpy as np
 
+from jaxlstm.data.archives import open_packed
 from jaxlstm.data.duplicates import find_duplicates
 from jaxlstm.data.images import assemble, check_size, read_images, resize, scaled
 from jaxlstm.data.sequences import SequenceData
@@ -160,10 +161,12 @@ def _pixels(text: str) -> np.ndarray:
 def _records(path: Path) -> Iterator[tuple[int, str, str, str]]:
     """Line number, emotion, pixels and usage of each line."""
     try:
-        with path.open("rb") as file:
-            packed = file.read(2) == b"\x1f\x8b"
-        opener = gzip.open if packed else open
-        with opener(path, "rt", encoding="utf-8", errors="replace", newline="\n") as stream:
+        with (
+            open_packed(path) as file,
+            io.TextIOWrapper(
+                io.BufferedReader(file), encoding="utf-8-sig", errors="replace", newline="\n"
+            ) as stream,
+        ):
             reader = csv.reader(_lines(stream), skipinitialspace=True, strict=True)
             header = [name.strip().lower() for name in next(reader, [])]
             missing = [name for name in ("emotion", "pixels", "usage") if name not in header]

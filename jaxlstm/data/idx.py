@@ -5,10 +5,13 @@ from __future__ import annotations
 import gzip
 import io
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from jaxlstm.data.archives import check_ratio
 
 _TYPES: dict[int, np.dtype[Any]] = {
     0x08: np.dtype("u1"),
@@ -65,7 +68,9 @@ def parse_idx(content: bytes, name: str) -> np.ndarray:
     packed = content[:2] == b"\x1f\x8b"
     stream: Any = gzip.GzipFile(fileobj=io.BytesIO(content)) if packed else io.BytesIO(content)
     try:
-        return _parse(stream, name)
+        return _parse(stream, name, len(content))
+    except ValueError:
+        raise  # more than a packed file can hold
     except _Wrong as error:
         raise ValueError(f"{name} {error}.") from None
     except Exception as error:  # damaged bytes make gzip and zlib raise several kinds
@@ -77,7 +82,7 @@ class _Wrong(Exception):
     """What a file is, in place of an idx file."""
 
 
-def _parse(stream: Any, name: str) -> np.ndarray:
+def _parse(stream: Any, name: str, packed: int) -> np.ndarray:
     magic = _read(stream, 4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in _TYPES:
         raise _Wrong(
@@ -92,7 +97,7 @@ def _parse(stream: Any, name: str) -> np.ndarray:
         raise _Wrong(f"ends within its header, at byte {4 + len(header)}")
     shape = tuple(int(side) for side in np.frombuffer(header, ">u4"))
     size = math.prod(shape) * dtype.itemsize
-    values = _read(stream, size)
+    values = _read(stream, size, lambda read: check_ratio(name, read, packed))
     if len(values) < size:
         raise _Wrong(
             f"is cut off: its header claims {' x '.join(map(str, shape))} values, {size:,} bytes,"
@@ -103,9 +108,11 @@ def _parse(stream: Any, name: str) -> np.ndarray:
     return np.frombuffer(values, dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
 
 
-def _read(stream: Any, size: int) -> bytearray:
+def _read(stream: Any, size: int, check: Callable[[int], None] | None = None) -> bytearray:
     """So many bytes, or those that are there, taken as they come."""
     content = bytearray()
     while len(content) < size and (piece := stream.read(min(_PIECE, size - len(content)))):
         content += piece
+        if check is not None:
+            check(len(content))
     return content

@@ -215,7 +215,9 @@ def read_images(
             return False
         return True
 
-    files = sorted(decode_images(members(path, wanted), size, grayscale), key=lambda f: f.name)
+    # A tar may hold a name twice, and then, as when it is unpacked, the last one counts.
+    by_name = {file.name: file for file in decode_images(members(path, wanted), size, grayscale)}
+    files = [by_name[name] for name in sorted(by_name)]
     if not files:
         raise ValueError(f"{path} holds no images ({', '.join(sorted(SUFFIXES))}).")
     if all(file.image is None for file in files):

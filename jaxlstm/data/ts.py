@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from jaxlstm.data.archives import read_gzip
+from jaxlstm.data.archives import read_packed
 from jaxlstm.data.arrays import from_arrays
 from jaxlstm.data.sequences import SequenceData
 from jaxlstm.data.ts_stamps import Spacing, read_stamped
@@ -78,7 +78,7 @@ def load_ts(path: str | Path, *, missing: Missing = "error") -> SequenceData:
             )
     elif not math.isfinite(missing):
         raise ValueError(f"missing must be 'error', 'interpolate' or a number, got {missing}.")
-    text = read_gzip(path, _FILE_BYTES).decode("utf-8-sig", "replace")
+    text = read_packed(path, _FILE_BYTES).decode("utf-8-sig", "replace")
     lines = _lines(text)
     header = _read_header(path, lines)
     regression = header.flags.get("targetlabel", False)

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import gzip
 import io
 import re
 import string
-import zipfile
-import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from jaxlstm.data.archives import MEMBER_BYTES, members, read_gzip
+from jaxlstm.data.archives import MEMBER_BYTES, is_archive, members, read_packed, unpack
 
 #: Activities of release 1.1 in the order of its own counts, then the others of the 2019 release.
 ACTIVITIES = (
@@ -39,7 +35,6 @@ COLUMNS = ("user", "activity", "timestamp", "x", "y", "z")
 _NUMBERS = {name: code for code, name in enumerate(ACTIVITIES)}
 _BLOCK = 1 << 23
 _INNER = "wisdm-dataset.zip"
-_BROKEN = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 _SEPARATORS = bytes.maketrans(b";\r", b"\n\n")
 # Weights of bytes, whose sum tells a clean line: 1 for a letter, 2 where it may be in a number, too.
 _LETTERS = string.ascii_letters.encode()
@@ -117,8 +112,8 @@ def read_wisdm(
 
 def _texts(path: Path, device: str, sensor: str) -> Iterator[bytes]:
     """Contents of the raw files that are meant."""
-    if path.is_file() and not _is_archive(path):
-        yield read_gzip(path, MEMBER_BYTES)
+    if path.is_file() and not is_archive(path):
+        yield read_packed(path, MEMBER_BYTES)
         return
     single = re.compile(r"wisdm.*raw\.txt(\.gz)?", re.IGNORECASE)
     one_of_many = re.compile(rf"data_[0-9]+_{sensor}_{device}\.txt")
@@ -127,68 +122,20 @@ def _texts(path: Path, device: str, sensor: str) -> Iterator[bytes]:
     def wanted(name: PurePosixPath) -> bool:
         return bool(single.fullmatch(name.name) or one_of_many.fullmatch(name.name))
 
-    for name, content in _members(path, wanted):
+    for name, content in members(path, wanted, inner=_INNER):
+        if name in found:
+            raise ValueError(f"{path} holds {name} twice.")
         found.append(name)
         if len(found) > 1 and (single.fullmatch(name.name) or single.fullmatch(found[0].name)):
             raise ValueError(f"{path} holds {found[0]} and {name}: give the path of one of them.")
         if name.suffix == ".gz":
-            content = _unzipped(path, name, content)
+            content = unpack(content, f"{path}: {name}")
         yield content
     if not found:
         raise FileNotFoundError(
             f"{path} holds neither WISDM_ar_v1.1_raw.txt nor files like"
             f" raw/{device}/{sensor}/data_1600_{sensor}_{device}.txt."
         )
-
-
-def _members(
-    path: Path, wanted: Callable[[PurePosixPath], bool]
-) -> Iterator[tuple[PurePosixPath, bytes]]:
-    """Files of a folder or archive; the 2019 release comes as a zip in a zip."""
-    try:
-        if path.is_file() and zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as outer:
-                if _INNER in outer.namelist():
-                    with outer.open(_INNER) as stream, zipfile.ZipFile(stream) as inner:
-                        yield from _in_zip(path, inner, wanted)
-                    return
-    except _BROKEN as error:
-        raise ValueError(f"{path} is damaged within {_INNER}: {error}.") from error
-    yield from members(path, wanted)
-
-
-def _in_zip(
-    path: Path, archive: zipfile.ZipFile, wanted: Callable[[PurePosixPath], bool]
-) -> Iterator[tuple[PurePosixPath, bytes]]:
-    # In the order of their places: the outer zip can only be read forwards.
-    for info in sorted(archive.infolist(), key=lambda info: info.header_offset):
-        name = PurePosixPath(info.filename)
-        if wanted(name):
-            if info.file_size > MEMBER_BYTES:
-                raise ValueError(f"{path}: {name} has {info.file_size:,} bytes, over 256 MB.")
-            yield name, archive.read(info)
-
-
-def _unzipped(path: Path, name: PurePosixPath, content: bytes) -> bytes:
-    try:
-        with gzip.open(io.BytesIO(content)) as stream:
-            text = stream.read(MEMBER_BYTES + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{path}: {name} is not a whole gzip file: {error}.") from error
-    if len(text) > MEMBER_BYTES:
-        raise ValueError(f"{path}: {name} holds more than the {MEMBER_BYTES:,} bytes allowed.")
-    return text
-
-
-def _is_archive(path: Path) -> bool:
-    """Whether a file holds files, and is not a text, plain or gzipped."""
-    with path.open("rb") as file:
-        head = file.read(512)
-    if head.startswith((b"PK", b"BZh", b"\xfd7zXZ")):
-        return True
-    with contextlib.suppress(OSError, EOFError, zlib.error), gzip.open(path) as stream:
-        head = stream.read(512)
-    return head[257:262] == b"ustar"
 
 
 def _blocks(content: bytes) -> Iterator[bytes]:

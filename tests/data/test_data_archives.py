@@ -7,6 +7,8 @@ import gzip
 import io
 import lzma
 import os
+import re
+import stat
 import struct
 import tarfile
 import zipfile
@@ -19,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxlstm.data import archives
-from jaxlstm.data.archives import members, read_gzip
+from jaxlstm.data.archives import members, read_packed, unpack
 
 BYTES = np.random.default_rng(0)
 FILES = {
@@ -46,11 +48,20 @@ def tar_bytes(files: dict[str, bytes], **header: object) -> bytes:
     return buffer.getvalue()
 
 
+class Entry(zipfile.ZipInfo):
+    """An entry whose name may be empty."""
+
+    def is_dir(self) -> bool:
+        return self.filename.endswith("/")
+
+
 def zip_bytes(files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", method) as archive:
         for name, content in files.items():
-            archive.writestr(name, content)
+            info = Entry(name)
+            info.compress_type = method
+            archive.writestr(info, content)
     return buffer.getvalue()
 
 
@@ -176,7 +187,7 @@ def test_nothing_there(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="x is not there"):
         list(members(tmp_path / "x", everything))
     with pytest.raises(FileNotFoundError, match="x is not there"):
-        read_gzip(tmp_path / "x", 10)
+        read_packed(tmp_path / "x", 10)
 
 
 @pytest.mark.parametrize("name", PACKED)
@@ -283,8 +294,68 @@ def test_an_encrypted_zip(tmp_path: Path) -> None:
     content[content.index(b"PK\x01\x02") + 8] |= 1
     path = tmp_path / "x.zip"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"at secret\.txt: .*encrypted"):
+    with pytest.raises(ValueError, match=r"x\.zip: secret\.txt is encrypted: unpack"):
         list(members(path, everything))
+
+
+def test_an_entry_without_a_name(tmp_path: Path) -> None:
+    path = tmp_path / "x.zip"
+    path.write_bytes(zip_bytes({"": b"1", "good": b"2"}))
+    with pytest.raises(ValueError, match=r"x\.zip holds a file without a name\.$"):
+        list(members(path, everything))
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_of_two_files_of_a_name_the_last_one_counts(tmp_path: Path) -> None:
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for content in (b"first", b"last"):
+            archive.writestr("a", content)
+        link = zipfile.ZipInfo("link")
+        link.external_attr = (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(link, "/etc/passwd")
+    assert [(str(name), content) for name, content in members(path, everything)] == [("a", b"last")]
+
+
+def test_a_zip_in_a_zip(tmp_path: Path) -> None:
+    path = tmp_path / "x.zip"
+
+    def read(content: bytes) -> dict[str, bytes]:
+        path.write_bytes(zip_bytes({"in.zip": content, "note": b"n"}))
+        return {str(name): content for name, content in members(path, everything, inner="in.zip")}
+
+    assert read(zip_bytes(FILES)) == FILES
+    path.write_bytes(zip_bytes(FILES))
+    assert len(list(members(path, everything, inner="in.zip"))) == len(FILES)
+    for bad, said in (
+        (zip_bytes({"a": bytes(9)}, zipfile.ZIP_BZIP2), "in.zip: a is packed by method 12"),
+        (zip_bytes({"../a": b"1"}), "in.zip holds a file with a name that leads outside"),
+        (zip_bytes({"": b"1"}), "in.zip holds a file without a name"),
+        (zip_bytes(FILES)[:-30], "in.zip is not a whole zip archive"),
+    ):
+        with pytest.raises(ValueError, match=rf"x\.zip: {re.escape(said)}"):
+            read(bad)
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar.gz", "tar.bz2", "tar.xz", "zip in zip"])
+def test_what_fills_the_memory(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "MEMBER_BYTES", 1 << 18)
+    path = tmp_path / "x"
+    files = {f"{number}.txt": bytes(200_000) for number in range(4)}  # each is small enough
+    if kind.startswith("zip"):
+        content = zip_bytes(files)
+        path.write_bytes(zip_bytes({"in": content}) if kind == "zip in zip" else content)
+    else:
+        pack = {"gz": gzip, "bz2": bz2, "xz": lzma}[kind.removeprefix("tar.")]
+        path.write_bytes(pack.compress(tar_bytes(files)))
+    with pytest.raises(ValueError, match=r"x(: in)? unpacks to [0-9,]+ bytes or more, over 200 ti"):
+        list(members(path, everything, inner="in"))
+    for pack in (gzip, bz2, lzma):
+        path.write_bytes(pack.compress(bytes(1 << 20)))
+        with pytest.raises(ValueError, match=r"x unpacks to [0-9,]+ bytes or more, over 200 times"):
+            read_packed(path, 1 << 30)
+    with pytest.raises(ValueError, match=r"there unpacks to [0-9,]+ bytes or more"):
+        unpack(gzip.compress(bytes(1 << 20)), "there", 1 << 30)
 
 
 def test_a_limit_of_ones_own(tmp_path: Path) -> None:
@@ -293,7 +364,7 @@ def test_a_limit_of_ones_own(tmp_path: Path) -> None:
         list(members(tmp_path, everything, limit=1 << 20))
 
 
-def test_read_gzip(tmp_path: Path) -> None:
+def test_read_packed(tmp_path: Path) -> None:
     path = tmp_path / "x.gz"
     text = BYTES.bytes(5000)
     for content in (
@@ -302,9 +373,15 @@ def test_read_gzip(tmp_path: Path) -> None:
         gzip.compress(text[:9], mtime=0) + gzip.compress(text[9:], mtime=0),
     ):
         path.write_bytes(content)
-        assert read_gzip(path, 5000) == text
+        assert read_packed(path, 5000) == text
         with pytest.raises(ValueError, match=r"x\.gz holds more than the 4,999 bytes"):
-            read_gzip(path, 4999)
+            read_packed(path, 4999)
+    for pack, kind in ((bz2, "bzip2"), (lzma, "xz")):
+        path.write_bytes(pack.compress(text))
+        assert read_packed(path, 5000) == text
+        path.write_bytes(pack.compress(text)[:-1])
+        with pytest.raises(ValueError, match=f"is not a whole {kind} file"):
+            read_packed(path, 5000)
     for bad in (
         gzip.compress(text, mtime=0)[:-1],
         gzip.compress(text, mtime=0) + b"tail",
@@ -312,11 +389,11 @@ def test_read_gzip(tmp_path: Path) -> None:
     ):
         path.write_bytes(bad)
         with pytest.raises(ValueError, match=r"x\.gz is not a whole gzip file"):
-            read_gzip(path, 5000)
+            read_packed(path, 5000)
     with pytest.raises(ValueError, match="is not a whole gzip file"):
-        read_gzip(tmp_path, 5000)  # a folder
+        read_packed(tmp_path, 5000)  # a folder
     path.write_bytes(b"")
-    assert read_gzip(path, 0) == b""
+    assert read_packed(path, 0) == b""
 
 
 @settings(max_examples=150)

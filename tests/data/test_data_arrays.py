@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from jaxlstm.data import archives
 from jaxlstm.data.arrays import from_arrays, load_arrays
 
 X = np.random.default_rng(0).normal(size=(6, 4, 2)).astype(np.float32)
@@ -234,3 +236,21 @@ def test_no_such_file(tmp_path: Path) -> None:
         load_arrays(tmp_path / "mine.txt")
     with pytest.raises(ValueError, match="got 'no ending'"):
         load_arrays(tmp_path / "mine")
+
+
+def test_an_npz_that_would_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "own.npz"
+    np.savez(path, x=np.zeros((3, 2)), y=np.arange(3))
+    packed = tmp_path / "packed.npz"
+    with (
+        zipfile.ZipFile(path) as source,
+        zipfile.ZipFile(packed, "w", zipfile.ZIP_BZIP2) as archive,
+    ):
+        for name in source.namelist():
+            archive.writestr(name, source.read(name))
+    with pytest.raises(ValueError, match=r"packed\.npz: x\.npy is packed by method 12"):
+        load_arrays(packed)
+    monkeypatch.setattr(archives, "MEMBER_BYTES", 1 << 18)
+    np.savez_compressed(path, x=np.zeros((30_000, 20)), y=np.arange(30_000) % 2)
+    with pytest.raises(ValueError, match=r"own\.npz unpacks to .* over 200 times"):
+        load_arrays(path)
