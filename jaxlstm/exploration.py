@@ -21,6 +21,7 @@ from rich.text import Text
 import jaxlstm.data
 from jaxlstm.data import SequenceData
 from jaxlstm.data.archives import members
+from jaxlstm.data.delimited import read_header, table_suffix
 from jaxlstm.data.duplicates import find_duplicates
 from jaxlstm.report.data_tables import Exploration, explore
 from jaxlstm.report.explore import Kind, Waves, save_exploration
@@ -29,6 +30,14 @@ from jaxlstm.report.text import bytes_text
 PACKAGES = ("jaxlstm", "numpy", "pandas", "scikit-learn", "pillow", "librosa", "matplotlib")
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 RECORDINGS = (".wav", ".flac", ".ogg", ".mp3")
+OTHERS = {
+    **dict.fromkeys((".xlsx", ".xlsm", ".xls", ".ods"), "a workbook"),
+    **dict.fromkeys((".json", ".jsonl"), "a JSON file"),
+    **dict.fromkeys((".npy", ".mat", ".h5", ".hdf5"), "a file of arrays of another kind"),
+    **dict.fromkeys((".feather", ".arrow", ".sav", ".dta", ".rds"), "a table of another kind"),
+    **dict.fromkeys((".pkl", ".pickle", ".joblib"), "a pickle, which may run code"),
+    **dict.fromkeys((".txt", ".dat", ".data", ".tab"), "text without a known ending"),
+}
 _CLASSES_PRINTED = 20
 
 
@@ -60,9 +69,10 @@ def load_named(name: str, path: Path | None, options: Mapping[str, Any]) -> Load
     """Loads a data set.
 
     Args:
-      name: one of ``NAMED``, or the path of an own .npz file, of a .csv file of sequences or a long
-        table (.csv with the columns id and time, .tsv, .parquet), of a .ts file, plain or gzipped,
-        of a folder or an archive of images or of recordings.
+      name: one of ``NAMED``, or the path of an own .npz file, of a table (.csv, .tsv, .parquet) with
+        a line for each sequence, or a long one, which has the columns id and time or those that the
+        options id or time name, of a .ts file, plain or gzipped, of a folder or an archive of images
+        or of recordings.
       path: of a named data set's raw files, where they were placed by hand.
       options: of the loader, by name.
 
@@ -101,8 +111,11 @@ def _own(name: str, options: Mapping[str, Any]) -> Loader:
         return Loader("load_arrays", "sequence")
     if path.name.endswith((".ts", ".ts.gz")):
         return Loader("load_ts", "sequence")
-    if path.suffix in (".csv", ".tsv", ".parquet"):
-        return Loader("load_table" if _is_long(path, options) else "load_arrays", "sequence")
+    if path.is_file() and table_suffix(path):
+        long = {"id", "time"} & set(options) or {"id", "time"} <= set(read_header(path))
+        return Loader("load_table" if long else "load_arrays", "sequence")
+    if path.is_file() and (kind := OTHERS.get(path.suffix.lower())):
+        raise ValueError(f"{path} is {kind}: save it as CSV UTF-8 or as an .npz file.")
     found = {IMAGES: 0, RECORDINGS: 0}
 
     def count(file: PurePosixPath) -> bool:
@@ -120,15 +133,6 @@ def _own(name: str, options: Mapping[str, Any]) -> Loader:
     if found[IMAGES] >= found[RECORDINGS]:
         return Loader("load_image_folder", "image")
     return Loader("load_audio_folder", "audio")
-
-
-def _is_long(path: Path, options: Mapping[str, Any]) -> bool:
-    """Tells a table with a line for each moment from one with a line for each sequence."""
-    if path.suffix != ".csv" or {"id", "time"} & set(options):
-        return True
-    with path.open(encoding="utf-8-sig", errors="replace") as lines:
-        header = {name.strip().strip('"') for name in lines.readline(1 << 16).split(",")}
-    return {"id", "time"} <= header
 
 
 def _checked(load: Callable[..., Any], name: str, given: dict[str, Any]) -> dict[str, Any]:

@@ -29,10 +29,10 @@ def predict_held_out(estimator: Any, test: SequenceData) -> tuple[pd.DataFrame, 
       test: the rows with their targets.
 
     Returns:
-      A table with a line for each row (and step, and label or number of a target): ``row``,
-      ``step``, ``target``, ``group``, ``true``, ``predicted``, ``probability``, as far as they are
-      there; and scikit-learn's scores by name, by the rows' weights if they have some, with the
-      number of ``rows`` and of ``steps``.
+      A table with a line for each row (and step, and label or number of a target): ``row``, its
+      number in the data set's source from 0, ``id``, ``step``, ``target``, ``group``, ``true``,
+      ``predicted``, ``probability``, as far as they are there; and scikit-learn's scores by name, by
+      the rows' weights if they have some, with the number of ``rows`` and of ``steps``.
     """
     lengths = np.full(len(test), test.x.shape[1]) if test.lengths is None else test.lengths
     rows = cut(np.asarray(test.x), lengths)
@@ -41,14 +41,14 @@ def predict_held_out(estimator: Any, test: SequenceData) -> tuple[pd.DataFrame, 
         return read_steps("predictions", values, rows) if test.per_step else np.asarray(values)
 
     true, predicted = flat(test.targets), flat(estimator.predict(test))
-    columns: dict[str, Any] = {"row": np.arange(len(test))}
+    place = np.repeat(np.arange(len(test)), lengths if test.per_step else 1)
+    columns: dict[str, Any] = {"row": place if test.rows is None else test.rows[place]}
+    if test.ids is not None:
+        columns["id"] = test.ids[place]
     if test.per_step:
-        columns = {
-            "row": np.repeat(columns["row"], lengths),
-            "step": np.concatenate([np.arange(length) for length in lengths]),
-        }
+        columns["step"] = np.concatenate([np.arange(length) for length in lengths])
     if test.groups is not None:
-        columns["group"] = np.asarray(test.groups)[columns["row"]]
+        columns["group"] = np.asarray(test.groups)[place]
     probability = None if test.task == "regression" else flat(estimator.predict_proba(test))
     weight = (
         by_step(weights(test.weight, rows, test.per_step), rows) if test.per_step else test.weight

@@ -13,15 +13,17 @@ from numpy.typing import ArrayLike
 from jaxlstm.data.archives import check_npz
 from jaxlstm.data.checks import place
 from jaxlstm.data.columns import (
+    check_columns,
     check_purposes,
     column_names,
     names_of,
-    read_delimited,
     to_labels,
     to_numbers,
     to_targets,
 )
+from jaxlstm.data.delimited import read_frame, table_name, table_suffix
 from jaxlstm.data.ragged import as_ragged, stack_rows
+from jaxlstm.data.row_numbers import without_row_numbers
 from jaxlstm.data.sequences import SequenceData
 from jaxlstm.data.targets import Task, as_text, encode_targets, pad_steps
 
@@ -44,6 +46,8 @@ def from_arrays(
     name: str = "arrays",
     source: str = "arrays",
     feature_names: Sequence[str] = (),
+    step_names: Sequence[str] = (),
+    ids: ArrayLike | None = None,
 ) -> SequenceData:
     """Takes sequences and their targets as they are.
 
@@ -70,6 +74,8 @@ def from_arrays(
       name: of the data set.
       source: where the data came from; errors begin with it.
       feature_names: names of the features, ``[F]``, with their units.
+      step_names: names of the steps, ``[T]``, where a table has a column for each.
+      ids: name of each row in its source, ``[N]``.
 
     Raises:
       ValueError: shapes that do not fit together, no rows or an empty one, a missing value, targets
@@ -105,6 +111,9 @@ def from_arrays(
         weight=None if weight is None else _weight(source, weight, valid, targets.per_step),
         target_names=tuple(str(name) for name in target_names),
         per_step=targets.per_step,
+        label_values=targets.label_values,
+        step_names=tuple(step_names),
+        ids=None if ids is None else np.asarray(ids),
     )
 
 
@@ -114,6 +123,7 @@ def load_arrays(
     label: str | Sequence[str] = "label",
     weight: str | None = None,
     group: str | None = None,
+    features: str | Sequence[str] | None = None,
     task: Task = "auto",
     per_step: bool | None = None,
 ) -> SequenceData:
@@ -122,40 +132,48 @@ def load_arrays(
     Args:
       path: an ``.npz`` file with arrays ``x`` and ``y``, and those of ``groups``, ``lengths``,
         ``weight``, ``classes``, ``feature_names``, ``target_names``, ``task`` and ``per_step`` that
-        ``from_arrays`` shall get, too; or a ``.csv`` file with a header, one sequence of scalars a
-        line and its targets in columns.
-      label: name of the csv file's column of targets. Several, as a sequence of names or as text
+        ``from_arrays`` shall get, too; or a ``.csv``, ``.tsv`` or ``.parquet`` file (text also packed
+        by gzip, bzip2 or xz) with a header, one sequence of scalars a line and its targets in
+        columns.
+      label: name of the table's column of targets. Several, as a sequence of names or as text
         with commas between them, are the labels of a multilabel task or the columns of a regression
         target.
-      weight: name of the csv file's column that says how much each line counts.
-      group: name of the csv file's column that says who each line is from.
+      weight: name of the table's column that says how much each line counts.
+      group: name of the table's column that says who each line is from.
+      features: names of the table's columns that are the steps of the sequences, in this order, as a
+        sequence or as text with commas between them; by default all others but those that only
+        number the rows, such as an index, which are left out with a warning.
       task: as in ``from_arrays``; text that reads as numbers which are not all whole is regression.
-      per_step: as in ``from_arrays``; several columns of a csv file are steps only where it is True.
+      per_step: as in ``from_arrays``; several columns of a table are steps only where it is True.
 
     Raises:
       FileNotFoundError: no such file.
-      ValueError: another kind of file, a damaged one, one without the arrays or the columns, or what
-        ``from_arrays`` raises.
+      ImportError: a parquet file, and nothing to read it with.
+      ValueError: another kind of file, a damaged one, one without the arrays or the columns, with a
+        column that looks like an index and may be none, or what ``from_arrays`` raises.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not there: give the path of an .npz or .csv file.")
     if path.suffix == ".npz":
-        if weight is not None or group is not None:
+        if weight is not None or group is not None or features is not None:
             raise ValueError(
-                f"{path}: weight and group name columns of a csv file; an npz file holds arrays"
-                " called weight and groups."
+                f"{path}: weight, group and features name columns of a table; an npz file holds"
+                " arrays called weight and groups."
             )
         held = _read_npz(path)
-    elif path.suffix == ".csv":
-        held = _read_csv(path, names_of(label), weight, group, task, bool(per_step))
+    elif table_suffix(path):
+        steps = None if features is None else names_of(features)
+        held = _read_table(path, names_of(label), weight, group, steps, task, bool(per_step))
     else:
-        raise ValueError(f"{path} must end in .npz or .csv, got {path.suffix or 'no ending'!r}.")
+        raise ValueError(
+            f"{path} must end in .npz, .csv, .tsv or .parquet, got {path.suffix or 'no ending'!r}."
+        )
     if task != "auto":
         held["task"] = task
     if per_step is not None:
         held["per_step"] = per_step
-    return from_arrays(**held, name=path.stem, source=str(path))
+    return from_arrays(**held, name=table_name(path), source=str(path))
 
 
 def _groups(source: str, groups: ArrayLike) -> np.ndarray:
@@ -181,15 +199,28 @@ def _weight(source: str, weight: Any, valid: np.ndarray, per_step: bool) -> np.n
     return np.where(valid, array, 0) if array.shape == valid.shape and per_step else array
 
 
-def _read_csv(
-    path: Path, label: list[str], weight: str | None, group: str | None, task: Task, per_step: bool
+def _read_table(
+    path: Path,
+    label: list[str],
+    weight: str | None,
+    group: str | None,
+    steps: list[str] | None,
+    task: Task,
+    per_step: bool,
 ) -> dict[str, Any]:
-    others = [column for column in (weight, group) if column is not None]
-    check_purposes([*label, *others])
-    table = read_delimited(path, [*label, *others])
-    features = [column for column in table.columns if column not in (*label, *others)]
-    values = np.zeros((len(table), len(features)))
-    for number, column in enumerate(features):
+    keys = [*label, *(column for column in (weight, group) if column is not None)]
+    check_purposes([*keys, *(steps or ())])
+    table = read_frame(path, keys)
+    if not len(table):
+        raise ValueError(f"{path} has no rows.")
+    if steps is None:
+        table = without_row_numbers(path, table, keys)
+        steps = [column for column in table.columns if column not in keys]
+    check_columns(path, table, [column for column in steps if column not in table])
+    if not steps:
+        raise ValueError(f"{path} has no columns of numbers beside {', '.join(keys)}.")
+    values = np.zeros((len(table), len(steps)))
+    for number, column in enumerate(steps):
         values[:, number] = to_numbers(path, table[column])
     held: dict[str, Any] = {
         "x": values,
@@ -197,6 +228,7 @@ def _read_csv(
         "weight": None if weight is None else to_numbers(path, table[weight]),
         "groups": None if group is None else to_labels(table[group]),
         "per_step": per_step,
+        "step_names": steps,
     }
     return held | column_names(held["y"], label, task, per_step)
 

@@ -28,6 +28,14 @@ class Fields(Protocol):
     def target_names(self) -> tuple[str, ...]: ...  # noqa: D102
     @property
     def per_step(self) -> bool: ...  # noqa: D102
+    @property
+    def label_values(self) -> np.ndarray | None: ...  # noqa: D102
+    @property
+    def step_names(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def ids(self) -> np.ndarray | None: ...  # noqa: D102
+    @property
+    def rows(self) -> np.ndarray | None: ...  # noqa: D102
 
 
 def check_fields(data: Fields) -> None:
@@ -39,6 +47,19 @@ def check_fields(data: Fields) -> None:
     _check_y(data)
     if data.groups is not None:
         _check_one_each(data.source, "groups", data.groups, len(data.x))
+    for name, array in (("ids", data.ids), ("rows", data.rows)):
+        if array is not None:
+            _check_one_each(data.source, name, array, len(data.x))
+    if data.label_values is not None and len(data.label_values) != len(data.classes):
+        raise ValueError(
+            f"{data.source}: {len(data.label_values)} label_values do not fit"
+            f" {len(data.classes)} classes."
+        )
+    if data.step_names and len(data.step_names) != data.x.shape[1]:
+        raise ValueError(
+            f"{data.source}: {len(data.step_names)} step names do not fit x of shape"
+            f" {data.x.shape}."
+        )
     if data.lengths is not None:
         check_lengths(data.source, data.lengths, *data.x.shape[:2])
     if data.weight is not None:

@@ -1,8 +1,9 @@
-"""Columns of a table in a text file: read, checked, and made numbers or labels."""
+"""Columns of a table: checked, and made numbers or labels."""
 
 from __future__ import annotations
 
-import warnings
+import difflib
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -10,6 +11,9 @@ import numpy as np
 import pandas as pd
 
 from jaxlstm.data.targets import Task
+
+_MISSING = ("", "na", "n/a", "nan", "null", "none", "nil", "?", "-", ".")
+_GROUPED = re.compile(r"[+-]?\d{1,3}([ ,.'\u00a0\u2009\u202f]\d{3})+([.,]\d*)?|[+-]?\d+,\d+")
 
 
 def names_of(columns: str | Sequence[str]) -> list[str]:
@@ -26,50 +30,20 @@ def check_purposes(columns: Sequence[str]) -> None:
         raise ValueError(f"column {twice[0]!r} is named for two purposes.")
 
 
-def read_delimited(path: Path, text: Iterable[str], separator: str = ",") -> pd.DataFrame:
-    """Reads a table with a header from a text file.
-
-    Args:
-      path: of the file.
-      text: columns that it must have, with a value in every row, and that stay as they are written.
-      separator: between the values of a line.
-
-    Raises:
-      ValueError: a damaged file, or one without the columns or with a missing value in one.
-    """
-    text = list(text)
-    try:
-        with warnings.catch_warnings():
-            # A line with more values than the header must not lose its last ones, nor its first.
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            table = pd.read_csv(
-                path,
-                sep=separator,
-                index_col=False,
-                dtype=dict.fromkeys(text, str),
-                keep_default_na=False,  # "NA" and "None" may be labels
-                na_values={column: [""] for column in text},
-            )
-    except pd.errors.ParserWarning as error:
-        raise ValueError(f"{path}: its lines have more values than the header.") from error
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        reason = str(error).strip().rstrip(".")
-        kind = "csv" if separator == "," else "tsv"
-        raise ValueError(f"{path} is not a readable {kind} file: {reason}.") from error
-    check_columns(path, table, text)
-    return table
-
-
 def check_columns(path: Path, table: pd.DataFrame, needed: Iterable[str]) -> None:
     """Raises a ValueError unless a table has these columns, with a value in every row."""
     for column in needed:
         if column not in table:
-            shown = ", ".join(map(str, table.columns[:8]))
-            more = ", ..." if len(table.columns) > 8 else ""
-            raise ValueError(f"{path} has no column {column!r}; its columns: {shown}{more}.")
+            names = [str(name) for name in table.columns]
+            shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+            lower = {name.lower(): name for name in names}
+            near = difflib.get_close_matches(column.lower(), lower, n=1, cutoff=0.75)
+            hint = f" Did you mean {lower[near[0]]!r}?" if near else ""
+            raise ValueError(f"{path} has no column {column!r}; its columns: {shown}.{hint}")
         if table[column].isna().any():
             row = int(table[column].isna().to_numpy().argmax())
-            raise ValueError(f"{path}, {place_of(path, row)}: the {column} is missing.")
+            place = place_of(path, table.index[row])
+            raise ValueError(f"{path}, {place}: the {column} is missing.")
 
 
 def to_numbers(path: Path, column: pd.Series) -> np.ndarray:
@@ -78,13 +52,21 @@ def to_numbers(path: Path, column: pd.Series) -> np.ndarray:
     if numbers.isna().any():
         row = int(numbers.isna().to_numpy().argmax())
         value = column.iloc[row]
-        shown = "missing" if pd.isna(value) else f"{value!r} is not a number"
+        if pd.isna(value) or str(value).strip().lower() in _MISSING:
+            written = "" if pd.isna(value) or not str(value).strip() else f", it says {value!r}"
+            shown = f"the value is missing{written}; fill it in, or leave the row out"
+        else:
+            shown = f"{value!r} is not a number"
+            if _GROUPED.fullmatch(str(value).strip()):
+                shown += "; write it without separators of thousands and with a decimal point"
         if numbers.isna().all() and not column.isna().any():
-            shown += "; a column of text is no feature: say that it is the label, the weight or the"
-            shown += " group, or leave it out"
-        raise ValueError(
-            f"{path}, {place_of(path, int(column.index[row]))}, column {column.name!r}: {shown}."
-        )
+            shown += (
+                "; a column of text is no feature: say that it is the label, the weight or the group,"
+                " name the others in features, or, where each line is a step of a sequence, say that"
+                " it is the id, and which column is the time"
+            )
+        place = place_of(path, column.index[row])
+        raise ValueError(f"{path}, {place}, column {column.name!r}: {shown}.")
     return numbers.to_numpy(np.float64)
 
 
@@ -142,10 +124,15 @@ def _to_target(column: pd.Series, task: Task) -> np.ndarray:
     return numbers if fractions else labels
 
 
-def place_of(path: Path, row: int) -> str:
-    """Where in its file a table's row is; pandas skips blank lines."""
-    if path.suffix == ".parquet":
-        return f"row {row}"
-    with path.open(encoding="utf-8") as lines:
-        filled = [number for number, line in enumerate(lines, 1) if line.strip()]
-    return f"line {filled[row + 1]}"
+def place_of(path: Path, number: int) -> str:
+    """Where in its file a row is, by the table's index."""
+    return f"{'row' if path.suffix.lower() == '.parquet' else 'line'} {number}"
+
+
+def is_number(text: str) -> bool:
+    """Whether a text reads as a number."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

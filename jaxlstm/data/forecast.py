@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from jaxlstm.data.forecast_series import Series, read_series
+from jaxlstm.data.row_numbers import index_columns
 from jaxlstm.data.sequences import SequenceData
 
 Column = str | int
@@ -155,8 +156,10 @@ def forecast_windows(
       window: steps of a window.
       horizon: steps to forecast.
       stride: steps from a window to the next.
-      target: column to forecast, by name or number; by default the first.
-      exogenous: columns that are features beside it; by default all others.
+      target: column to forecast, by name or number; by default the first that is no index.
+      exogenous: columns that are features beside it; by default all others but columns without a
+        name, or called index, id and the like, that only number the rows: an index that was saved
+        with them, which is left out with a warning.
       known_future: columns whose values are known ``horizon`` steps ahead; the window must then be
         at least as long as the horizon.
       names: of the columns of arrays.
@@ -178,8 +181,21 @@ def forecast_windows(
             raise ValueError(f"{option} must be at least 1 step, got {number}.")
     given = read_series(series, names, source)
     columns = given[0].columns
-    wanted = _number(source, columns, 0 if target is None else target)
-    others = range(len(columns)) if exogenous is None else exogenous
+    named = [*([] if target is None else [target]), *(exogenous or ()), *known_future]
+    known = {_number(source, columns, column) for column in named}
+    indices = [k for k in index_columns(columns, given[0].values) if k not in known]
+    own = [k for k in range(len(columns)) if k not in indices]
+    if indices and (target is None or exogenous is None):
+        shown = ", ".join(repr(columns[k]) for k in indices)
+        warnings.warn(
+            f"{source}: {shown} only numbers the rows, as an index that was saved with them, and is"
+            " left out; name it in exogenous to keep it.",
+            stacklevel=2,
+        )
+    if not own:
+        raise ValueError(f"{source}: its columns only number the rows.")
+    wanted = _number(source, columns, own[0] if target is None else target)
+    others = own if exogenous is None else exogenous
     features = [wanted, *(_number(source, columns, column) for column in others)]
     features = list(dict.fromkeys(features))
     ahead = [_number(source, columns, column) for column in known_future]

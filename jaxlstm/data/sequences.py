@@ -17,7 +17,7 @@ from jaxlstm.data.summaries import summarise
 
 Task = Literal["classification", "multilabel", "regression"]
 
-_BY_ROW = ("x", "y", "groups", "lengths", "weight")
+_BY_ROW = ("x", "y", "groups", "lengths", "weight", "ids")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +46,11 @@ class SequenceData:
       weight: how much each row counts, ``[N]``, or per step also ``[N, T]``; None: all the same.
       target_names: names of the ``D`` columns of a regression target; empty where they have none.
       per_step: whether there is a target for each step.
+      label_values: the labels that ``targets`` hold where they are numbers, ``[C]``; None: they are
+        ``classes``.
+      step_names: names of the ``T`` steps, where a table has a column for each.
+      ids: name of each row in its source, ``[N]``, where it has one.
+      rows: number of each row in its source, ``[N]``, from 0; None: all of its rows, in order.
 
     Raises:
       ValueError: fields that do not fit together; an empty row; a target that is no class of
@@ -66,6 +71,10 @@ class SequenceData:
     weight: np.ndarray | None = None
     target_names: tuple[str, ...] = ()
     per_step: bool = False
+    label_values: np.ndarray | None = None
+    step_names: tuple[str, ...] = ()
+    ids: np.ndarray | None = None
+    rows: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -128,8 +137,10 @@ class SequenceData:
 
     @property
     def targets(self) -> np.ndarray:
-        """What an estimator's ``fit`` takes as y: names of classes, 0 and 1, or floats."""
-        return self.labels if self.task == "classification" else self.y
+        """What an estimator's ``fit`` takes as y: labels, 0 and 1, or floats."""
+        if self.task != "classification":
+            return self.y
+        return self.labels if self.label_values is None else self.label_values[self.y]
 
     def as_list(self) -> list[np.ndarray]:
         """Returns each row without its padding: ``[T_i, F]``, or ``[T_i]`` of scalars."""
@@ -144,6 +155,8 @@ class SequenceData:
         for field in _BY_ROW:
             if (array := getattr(self, field)) is not None:
                 object.__setattr__(part, field, array[rows])
+        numbers = np.arange(len(self)) if self.rows is None else self.rows
+        object.__setattr__(part, "rows", numbers[rows])
         return part
 
     def split(
@@ -179,9 +192,12 @@ class SequenceData:
         if stratify is not None:
             counts = np.bincount(stratify, minlength=len(self.classes))
             if counts.min() < 2:
+                few = f"class {self.classes[counts.argmin()]!r} has {counts.min()} row"
+                hint = ""
+                if self.label_values is not None:
+                    hint = " If these are numbers to predict, say that the task is regression."
                 raise ValueError(
-                    f"class {self.classes[counts.argmin()]!r} has {counts.min()} row: a split into"
-                    " train and test needs at least two of each class."
+                    f"{few}: a split into train and test needs at least two of each class.{hint}"
                 )
         train, test = train_test_split(
             np.arange(len(self)), test_size=test_size, random_state=seed, stratify=stratify

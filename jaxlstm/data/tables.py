@@ -15,15 +15,14 @@ from jaxlstm.data.columns import (
     column_names,
     names_of,
     place_of,
-    read_delimited,
     to_labels,
     to_numbers,
     to_targets,
 )
+from jaxlstm.data.delimited import read_frame, table_name
+from jaxlstm.data.row_numbers import without_row_numbers
 from jaxlstm.data.sequences import SequenceData
 from jaxlstm.data.targets import Task
-
-_SEPARATORS = {".csv": ",", ".tsv": "\t"}
 
 
 def load_table(
@@ -34,7 +33,7 @@ def load_table(
     label: str | Sequence[str] = "label",
     group: str | None = None,
     weight: str | None = None,
-    features: Sequence[str] | None = None,
+    features: str | Sequence[str] | None = None,
     length: int | None = None,
     task: Task = "auto",
     per_step: bool = False,
@@ -46,7 +45,8 @@ def load_table(
     zeros at the end, and ``lengths`` says how many steps of each are its own.
 
     Args:
-      path: of a ``.csv``, ``.tsv`` or ``.parquet`` file (the last needs pyarrow).
+      path: of a ``.csv``, ``.tsv`` or ``.parquet`` file (the last needs pyarrow), text also packed by
+        gzip, bzip2 or xz.
       id: column that says which sequence a row belongs to.
       time: column to sort by: numbers, or dates and times in ISO 8601.
       label: column with the sequence's target, the same in all its rows unless ``per_step``.
@@ -55,7 +55,8 @@ def load_table(
       group: column that says who the sequence is from, the same in all its rows.
       weight: column that says how much the sequence counts; with ``per_step`` it may differ from
         row to row.
-      features: columns of numbers that make the features, in this order; by default all others.
+      features: columns of numbers that make the features, in this order; by default all others but
+        those that only number the rows, such as an index, which are left out with a warning.
       length: steps of every sequence: longer ones are cut at the end. By default the longest's.
       task: as in ``from_arrays``; text that reads as numbers which are not all whole is regression.
       per_step: whether every row has a target of its own.
@@ -66,8 +67,8 @@ def load_table(
     Raises:
       FileNotFoundError: no such file.
       ImportError: a parquet file, and nothing to read it with.
-      ValueError: a damaged file, a missing column or value, or an id with several labels, groups
-        or weights.
+      ValueError: a damaged file, a missing column or value, a column that looks like an index and
+        may be none, or an id with several labels, groups or weights.
     """
     path = Path(path)
     if length is not None and length < 1:
@@ -75,16 +76,16 @@ def load_table(
     targets = names_of(label)
     others = [column for column in (group, weight) if column is not None]
     keys = [id, time, *targets, *others]
-    check_purposes([*keys, *(features or ())])
-    table = _read(path, keys)
+    chosen = None if features is None else names_of(features)
+    check_purposes([*keys, *(chosen or ())])
+    table = read_frame(path, keys)
     if not len(table):
         raise ValueError(f"{path} has no rows.")
-    if features is None:
-        features = [column for column in table.columns if column not in keys]
-    check_columns(path, table, ())
-    missing = [column for column in features if column not in table]
-    check_columns(path, table, missing)
-    if not features:
+    if chosen is None:
+        table = without_row_numbers(path, table, keys)
+        chosen = [column for column in table.columns if column not in keys]
+    check_columns(path, table, [column for column in chosen if column not in table])
+    if not chosen:
         raise ValueError(f"{path} has no columns of features beside {', '.join(keys)}.")
 
     number, ids = pd.factorize(table[id])
@@ -101,8 +102,8 @@ def load_table(
         array[sequence[kept], place[kept]] = values[order][kept]
         return array
 
-    x = np.zeros((len(ids), steps, len(features)))
-    for feature, column in enumerate(features):
+    x = np.zeros((len(ids), steps, len(chosen)))
+    for feature, column in enumerate(chosen):
         x[:, :, feature] = laid_out(to_numbers(path, table[column]))
     if per_step:
         y = laid_out(to_targets(path, table[targets], task, per_step=False))
@@ -118,9 +119,10 @@ def load_table(
         weight=None if weight is None else _weights(path, table, id, weight, laid_out, per_step),
         task=task,
         per_step=per_step,
-        name=path.stem,
+        ids=np.asarray(ids, str),
+        name=table_name(path),
         source=str(path),
-        feature_names=[str(column) for column in features],
+        feature_names=[str(column) for column in chosen],
         **column_names(y, targets, task, per_step),
     )
 
@@ -140,29 +142,6 @@ def _weights(
     return to_numbers(path, _one_per_id(path, table, id, column))
 
 
-def _read(path: Path, keys: list[str]) -> pd.DataFrame:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is not there: give the path of a .csv or .tsv file.")
-    if path.suffix in _SEPARATORS:
-        return read_delimited(path, keys, _SEPARATORS[path.suffix])
-    if path.suffix != ".parquet":
-        raise ValueError(
-            f"{path} must end in .csv, .tsv or .parquet, got {path.suffix or 'no ending'!r}."
-        )
-    try:
-        table = pd.read_parquet(path).reset_index(drop=True)
-    except ImportError as error:
-        raise ImportError(f"{path} needs pyarrow: pip install pyarrow.") from error
-    except (ValueError, OSError) as error:
-        reason = " ".join(str(error).split()).rstrip(".")
-        raise ValueError(f"{path} is not a readable parquet file: {reason}.") from error
-    check_columns(path, table, keys)
-    for column in keys:
-        if not pd.api.types.is_datetime64_any_dtype(table[column]):
-            table[column] = table[column].astype(str)
-    return table
-
-
 def _moments(path: Path, column: pd.Series) -> np.ndarray:
     """Something to sort by."""
     if pd.api.types.is_datetime64_any_dtype(column):
@@ -174,9 +153,10 @@ def _moments(path: Path, column: pd.Series) -> np.ndarray:
     if not dates.isna().any():
         return dates.to_numpy()
     row = int((numbers.isna() & dates.isna()).to_numpy().argmax())
+    place = f"{path}, {place_of(path, column.index[row])}, column {column.name!r}"
     raise ValueError(
-        f"{path}, {place_of(path, row)}, column {column.name!r}: {column.iloc[row]!r} is neither a"
-        " number nor a date as 2024-05-31T12:00:00, or others in the column are of the other kind."
+        f"{place}: {column.iloc[row]!r} is neither a number nor a date as 2024-05-31T12:00:00, or"
+        " others in the column are of the other kind."
     )
 
 

@@ -22,6 +22,7 @@ class Targets(NamedTuple):
     y: np.ndarray
     classes: tuple[str, ...]
     per_step: bool
+    label_values: np.ndarray | None = None
 
 
 def encode_targets(
@@ -197,7 +198,9 @@ def _classes(
         kinds, index = np.unique(array[steps], return_inverse=True)
         y = np.zeros(array.shape, np.int32)
         y[steps] = index
-        return Targets(y, tuple(str(kind) for kind in kinds), per_step)
+        whole = kinds.dtype.kind in "biu" or (kinds.dtype.kind == "f" and (kinds % 1 == 0).all())
+        values = kinds if whole else None  # fractions are no labels in scikit-learn, but names
+        return Targets(y, tuple(str(kind) for kind in kinds), per_step, values)
     if array.dtype.kind in "iu":
         array = _zero_padding(array, steps)
         if array.size and array.min() >= 0 and array.max() <= np.iinfo(np.int32).max:

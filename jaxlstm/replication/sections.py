@@ -115,7 +115,7 @@ def confusion_picture(
     def draw(width: float) -> Figure:
         return confusion_matrix(
             test.labels.tolist(),
-            predicted.tolist(),
+            predicted.astype(str).tolist(),
             test.classes,
             width=min(width, 8.5 if many else 5.4),
             normalize=not many,
@@ -168,7 +168,7 @@ def grid_section(
 
 def mean_rates(predicted: Sequence[np.ndarray], test: SequenceData) -> pd.DataFrame:
     """Every rate of every class, mean and deviation over predictions ``[N]`` of several seeds."""
-    tables = [class_rates(test.labels, own, test.classes) for own in predicted]
+    tables = [class_rates(test.labels, own.astype(str), test.classes) for own in predicted]
     means = pd.DataFrame({"class": tables[0]["class"]})
     for column, words in RATES.items():
         values = np.stack([table[column] for table in tables])

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -204,15 +208,27 @@ BAD_CSV: list[tuple[str | bytes, str]] = [
     ("a,b,label\n", "has no rows"),
     ("a,b\n1,2\n", "has no column 'label'; its columns: a, b"),
     (",".join("abcdefghij") + "\n", r"its columns: a, b, c, d, e, f, g, h, \.\.\."),
-    ("label\nx\ny\n", "its rows are empty"),
+    ("label\nx\ny\n", "has no columns of numbers beside label"),
     ("a,b,label\n1,2,x\n3,oops,y\n", "line 3, column 'b': 'oops' is not a number"),
-    ("a,b,label\n1,2,x\n\n \n3,,y\n", "line 5, column 'b': '' is not a number"),
-    ("a,b,label\n1,2,x\n3,nan,y\n", "line 3, column 'b': 'nan' is not a number"),
+    (
+        "a,b,label\n1,2,x\n\n \n3,,y\n",
+        "line 5, column 'b': the value is missing; fill it in, or leave the row out",
+    ),
+    (
+        "a,b,label\n1,2,x\n3,nan,y\n",
+        "line 3, column 'b': the value is missing, it says 'nan'; fill",
+    ),
     ("a,b,label\n1,True,x\n2,4,y\n", "line 2, column 'b': 'True' is not a number"),
     ("a,b,label\n1,2,x\n3,4\n", "line 3: the label is missing"),
     ("a,b,label\n1,2,\n", "line 2: the label is missing"),
-    ("a,b,label\n1,2,x,9\n3,4,y,9\n", "its lines have more values than the header"),
-    ("a,b,label\n1,2,x\n3,4,y,9\n", "not a readable csv file: .*Expected 3 fields in line 3"),
+    (
+        "a,b,label\n1,2,x,9\n3,4,y,9\n",
+        "line 2: it has more values than the header, 4 instead of 3: name the column of",
+    ),
+    (
+        "a,b,label\n1,2,x\n3,4,y,9\n",
+        "line 3: it has more values than the header, 4 instead of 3: quote",
+    ),
     (b"a,label\n1,\xe9\n", "is not a readable csv file: 'utf-8'"),
 ]
 
@@ -232,7 +248,9 @@ def test_no_such_file(tmp_path: Path) -> None:
         load_arrays(tmp_path)
     (tmp_path / "mine.txt").touch()
     (tmp_path / "mine").touch()
-    with pytest.raises(ValueError, match=r"must end in \.npz or \.csv, got '\.txt'"):
+    with pytest.raises(
+        ValueError, match=r"must end in \.npz, \.csv, \.tsv or \.parquet, got '\.txt'"
+    ):
         load_arrays(tmp_path / "mine.txt")
     with pytest.raises(ValueError, match="got 'no ending'"):
         load_arrays(tmp_path / "mine")
@@ -254,3 +272,177 @@ def test_an_npz_that_would_fill_the_memory(tmp_path: Path, monkeypatch: pytest.M
     np.savez_compressed(path, x=np.zeros((30_000, 20)), y=np.arange(30_000) % 2)
     with pytest.raises(ValueError, match=r"own\.npz unpacks to .* over 200 times"):
         load_arrays(path)
+
+
+def frame(rows: int = 12) -> pd.DataFrame:
+    """Numbers, whole and others, and labels; no column counts the rows."""
+    rng = np.random.default_rng(3)
+    table = pd.DataFrame(rng.normal(size=(rows, 3)).round(4), columns=list("abc"))
+    table["count"] = rng.permutation(np.arange(5, 5 + rows))  # distinct, and a feature
+    table["year"] = np.arange(1990, 1990 + rows)
+    table["label"] = np.where(np.arange(rows) % 3, "up", "down")
+    return table
+
+
+STEPS = ("a", "b", "c", "count", "year")
+INDEXED: list[tuple[str, Any]] = [
+    ("Unnamed: 0", lambda t, p: t.to_csv(p)),
+    ("Unnamed: 0", lambda t, p: t.sample(frac=1, random_state=0).to_csv(p)),
+    ("Unnamed: 0", lambda t, p: t.iloc[::2].to_csv(p)),
+    ("Unnamed: 0", lambda t, p: t.set_index(pd.Index([*"ghiabcdefjkl"])).to_csv(p)),
+    ("Unnamed: 0", lambda t, p: t.set_index(pd.Index(np.linspace(0, 1, 12))).to_csv(p)),
+    ("Unnamed: 0", lambda t, p: t.set_index(pd.Index(np.arange(12) // 2)).to_csv(p)),
+    ("Unnamed: 0.1', 'Unnamed: 0", lambda t, p: twice(t, p)),
+    (
+        "Unnamed: 0', 'Unnamed: 1",
+        lambda t, p: t.set_index(pd.MultiIndex.from_product([[*"xyz"], range(4)])).to_csv(p),
+    ),
+    ("level_0', 'level_1", lambda t, p: t.set_index(
+        pd.MultiIndex.from_product([[*"xyz"], range(4)])).reset_index().to_csv(p, index=False)),
+    ("index", lambda t, p: t.reset_index().to_csv(p, index=False)),
+    ("id", lambda t, p: t.assign(id=np.arange(1, 13)).to_csv(p, index=False)),
+    ("ID", lambda t, p: t.assign(ID=np.arange(112, 100, -1)).to_csv(p, index=False)),
+    ("sample_id", lambda t, p: t.assign(sample_id=[*"kjihgfedcbal"]).to_csv(p, index=False)),
+    ("rowId", lambda t, p: t.assign(rowId=np.arange(12.0)).to_csv(p, index=False)),
+    ("nr", lambda t, p: t.assign(nr=np.arange(1, 13)).to_csv(p, index=False)),
+    ("any name", lambda t, p: t.assign(**{"any name": np.arange(12)}).to_csv(p, index=False)),
+    ("Unnamed: 6", lambda t, p: p.write_text(
+        t.to_csv(index=False).replace("\n", ",\n"))),
+]  # fmt: skip
+
+
+def twice(table: pd.DataFrame, path: Path) -> None:
+    table.to_csv(path)
+    pd.read_csv(path).to_csv(path)
+
+
+@pytest.mark.parametrize("number", range(len(INDEXED)))
+def test_an_index_that_was_saved_is_no_feature(number: int, tmp_path: Path) -> None:
+    name, save = INDEXED[number]
+    path = tmp_path / "mine.csv"
+    save(frame(), path)
+    with pytest.warns(UserWarning, match=re.escape(f"'{name}'")) as caught:
+        data = load_arrays(path)
+    assert len(caught) == 1
+    assert "\n" not in str(caught[0].message)
+    assert data.step_names == STEPS
+    chosen = load_arrays(path, features="b,year")  # without a warning
+    assert chosen.step_names == ("b", "year")
+    np.testing.assert_array_equal(chosen.x, data.x[:, [1, 4]])
+
+
+def test_features_that_look_like_an_index_stay(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    table = frame()
+    table["heat index"] = table["count"] * 3  # no row's name
+    table["index"] = table["a"] * 100  # of something
+    table["humid"] = table["count"]
+    table.to_csv(path, index=False)
+    data = load_arrays(path)
+    assert data.step_names == (*STEPS, "heat index", "index", "humid")
+    table.assign(id=np.arange(12)).to_csv(path, index=False)
+    data = load_arrays(path, features=["id", "a"])
+    np.testing.assert_array_equal(data.x[:, 0], np.arange(12))
+    with pytest.warns(UserWarning, match="'id' names each row"):
+        load_arrays(path, group="a")
+    assert load_arrays(path, group="id").groups is not None
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"id": np.arange(12) // 3}, "'id' looks like the name of a row, but '0' is there twice"),
+        ({"id": [*"aabbccddeeff"]}, "'id' looks like the name of a row, but 'a' is there twice"),
+        ({"patient_id": np.arange(12) % 5}, "'patient_id' looks like the name of a row"),
+        ({"": np.arange(12) % 5}, "column 7 of 7 has no name"),
+        ({"who": [*"kjihgfedcbal"]}, "'k' is not a number; a column of text is no feature"),
+    ],
+)
+def test_what_may_be_an_index_is_refused(columns: Any, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    frame().assign(**columns).to_csv(path, index=False)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        load_arrays(path)
+
+
+FORMS: dict[str, Any] = {
+    "csv": lambda t: t.to_csv(index=False),
+    "tsv": lambda t: t.to_csv(index=False, sep="\t"),
+    "tsv with commas.tsv": lambda t: t.to_csv(index=False),
+    "semicolons.csv": lambda t: t.to_csv(index=False, sep=";"),
+    "tabs.csv": lambda t: t.to_csv(index=False, sep="\t"),
+    "bars.csv": lambda t: t.to_csv(index=False, sep="|"),
+    "decimal commas.csv": lambda t: t.to_csv(index=False, sep=";", decimal=","),
+    "decimal commas.tsv": lambda t: t.to_csv(index=False, sep="\t", decimal=","),
+    "quoted decimal commas.csv": lambda t: t.to_csv(index=False, decimal=","),
+    "sep.csv": lambda t: "sep=;\n" + t.to_csv(index=False, sep=";"),
+    "quoted.csv": lambda t: t.to_csv(index=False, quoting=1),
+    "Windows.csv": lambda t: "\ufeff" + t.to_csv(index=False, lineterminator="\r\n"),
+    "old Mac.csv": lambda t: t.to_csv(index=False, lineterminator="\r"),
+    "UPPER.CSV": lambda t: t.to_csv(index=False),
+    "spaces.csv": lambda t: t.to_csv(index=False).replace(",", " , ").replace("\n", " \n"),
+    "utf-16.csv": lambda t: t.to_csv(index=False, sep="\t").encode("utf-16"),
+    "packed.csv.gz": lambda t: gzip.compress(t.to_csv(index=False).encode()),
+    "packed.csv.bz2": lambda t: bz2.compress(t.to_csv(index=False).encode()),
+    "packed.tsv.xz": lambda t: lzma.compress(t.to_csv(index=False, sep="\t").encode()),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_table_in_any_form(form: str, tmp_path: Path) -> None:
+    path = tmp_path / (form if "." in form else f"mine.{form}")
+    content = FORMS[form](frame())
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    data = load_arrays(path)
+    assert data.step_names == STEPS
+    np.testing.assert_array_equal(data.x, frame()[list(STEPS)])
+    assert data.labels.tolist() == frame()["label"].tolist()
+    assert data.name == path.name.split(".")[0]
+
+
+def test_decimal_commas_of_a_target(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    table = frame().assign(label=np.arange(12) / 8 - 1)
+    table.to_csv(path, sep=";", decimal=",", index=False)
+    data = load_arrays(path)
+    assert (data.task, data.target_names) == ("regression", ("label",))
+    np.testing.assert_array_equal(data.y, table["label"])
+
+
+NAMED: list[tuple[str, str]] = [
+    ("0.5,1.5,x\n0.25,1,y\n", "its first line, 0.5, 1.5, x, holds values and no names; put a line"),
+    ("1;2;3\n4;5;6\n", "its first line, 1, 2, 3, holds values and no names"),
+    (
+        "a,b,Label\n1,2,x\n",
+        r"has no column 'label'; its columns: a, b, Label. Did you mean 'Label'",
+    ),
+    ('a,label\n"1,234",x\n"2,345",y\n', "column 'a': '1,234' may be a number of thousands or have"),
+    ('a,label\n"1,234.5",x\n', "'1,234.5' is not a number; write it without separators of thou"),
+    ("a;label\n1.234,5;x\n", "'1.234,5' is not a number; write it without separators of thou"),
+    ("a;label\n1 234;x\n", "'1 234' is not a number; write it without separators of thousands"),
+    ("a,b,label\n1,5,2,5,x\n", "line 2: it has more values than the header, 5 instead of 3: quote"),
+    ("a,label\nr1,2,x\nr2,3,y\n", "instead of 2: name the column of row names that comes first"),
+    ("a,label,label\n1,x,y\n", "2 columns are called 'label'"),
+    ('a,label\n1,"x\n\n', "is not a readable csv file"),
+    ("PK\x03\x04 and more", "is no text but an Excel workbook"),
+    ("PAR1 and more", "is no text but a parquet file"),
+    ("a\x00b", "it holds zero bytes; save it as UTF-8"),
+    ('a,label\n"1",x\n"2\n",y\nz,x\n', "line 5, column 'a': 'z' is not a number"),
+    ("a,label\n1,0\n2,NA?\n,1\n", "line 4, column 'a': the value is missing; fill it in"),
+]
+
+
+@pytest.mark.parametrize("number", range(len(NAMED)))
+def test_the_cause_is_named(number: int, tmp_path: Path) -> None:
+    text, message = NAMED[number]
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        load_arrays(csv(tmp_path, text))
+    assert "\n" not in str(caught.value)
+
+
+def test_rows_keep_their_numbers() -> None:
+    data = from_arrays(X, Y, ids=[*"abcdef"])
+    part = data.take([4, 1, 5])[np.array([True, False, True])]
+    assert part.rows is not None
+    assert part.ids is not None
+    assert (part.rows.tolist(), part.ids.tolist()) == ([4, 5], ["e", "f"])

@@ -317,3 +317,20 @@ def test_bad_splits_in_time() -> None:
             windows.split(size)
     with pytest.raises(ValueError, match="leaves no window for training whose 12 forecast steps"):
         windows.split(115)
+
+
+@pytest.mark.parametrize("name", ["Unnamed: 0", "index", "", "row_id"])
+def test_an_index_that_was_saved_is_neither_target_nor_feature(name: str) -> None:
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"sales": rng.normal(size=20), "trend": np.arange(20)})
+    wanted = forecast_windows(table, 5, 2)
+    assert wanted.data.feature_names == ("sales", "trend")  # a trend may be meant
+    indexed = table.copy()
+    indexed.insert(0, name, np.arange(20))
+    with pytest.warns(UserWarning, match=f"'{name}' only numbers the rows"):
+        windows = forecast_windows(indexed, 5, 2)
+    assert windows.data.feature_names == wanted.data.feature_names
+    np.testing.assert_array_equal(windows.data.x, wanted.data.x)
+    np.testing.assert_array_equal(windows.data.y, wanted.data.y)
+    kept = forecast_windows(indexed, 5, 2, target="sales", exogenous=[name])
+    assert kept.data.feature_names == ("sales", name)

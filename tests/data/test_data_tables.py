@@ -222,7 +222,11 @@ BAD: list[tuple[str | bytes, dict[str, Any], str]] = [
     ("id,time,label,v\n1,1,a,1\n", {"group": "who"}, "has no column 'who'"),
     ("id,time,label,v\n1,1,a,1\n", {"features": ["w"]}, "has no column 'w'"),
     ("id,time,label\n1,1,a\n", {}, "has no columns of features beside id, time, label"),
-    ("id,time,label,v\n1,1,a,1\n\n1,2,a,\n", {}, "line 4, column 'v': '' is not a number"),
+    (
+        "id,time,label,v\n1,1,a,1\n\n1,2,a,\n",
+        {},
+        "line 4, column 'v': the value is missing; fill it in, or leave the row out",
+    ),
     ("id,time,label,v\n1,1,a,1\n1,2,a,x\n", {}, "line 3, column 'v': 'x' is not a number"),
     ("id,time,label,v\n1,1,a,1\n,2,a,1\n", {}, "line 3: the id is missing"),
     ("id,time,label,v\n1,,a,1\n", {}, "line 2: the time is missing"),
@@ -274,3 +278,40 @@ def test_parquet_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(pd, "read_parquet", unavailable)
     with pytest.raises(ImportError, match="needs pyarrow: pip install pyarrow"):
         load_table(path)
+
+
+def test_an_index_is_no_feature_of_steps_either(tmp_path: Path) -> None:
+    table = pd.DataFrame(
+        {
+            "id": np.repeat(["s0", "s1", "s2"], 4),
+            "time": [*range(4)] * 3,
+            "v": np.random.default_rng(0).normal(size=12),
+            "label": np.repeat(["x", "y", "x"], 4),
+        }
+    )
+    path = tmp_path / "mine.csv"
+    for name, save in (
+        ("Unnamed: 0", table),
+        ("row", table.rename_axis("row")),
+        ("n", table.rename_axis("n")),
+    ):
+        save.to_csv(path)
+        with pytest.warns(UserWarning, match=f"'{name}'"):
+            data = load_table(path)
+        assert data.feature_names == ("v",)
+        assert data.ids is not None
+        assert data.ids.tolist() == ["s0", "s1", "s2"]
+    assert load_table(path, features="n,v").feature_names == ("n", "v")
+    table.assign(person_id=np.repeat([1, 2, 1], 4)).to_csv(path, index=False)
+    with pytest.raises(ValueError, match="'person_id' looks like the name of a row"):
+        load_table(path)
+    assert load_table(path, group="person_id").groups is not None
+
+
+@pytest.mark.skipif(not HAS_PARQUET, reason="needs pyarrow")
+def test_the_index_of_a_parquet_file(tmp_path: Path) -> None:
+    table = pd.DataFrame({"id": [1, 1, 2], "time": [1, 2, 1], "v": [0.5, 2, 3], "label": [*"aab"]})
+    path = tmp_path / "mine.parquet"
+    for indexed in (table, table.sample(frac=1, random_state=0), table.set_index(["id", "time"])):
+        indexed.to_parquet(path)
+        assert sorted(load_table(path).x[..., 0].ravel().tolist()) == [0, 0.5, 2, 3]

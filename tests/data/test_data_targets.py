@@ -162,7 +162,11 @@ def test_the_task_is_found(number: int) -> None:
     data = from_arrays(X, y, **options)
     assert (data.task, data.per_step) == (task, per_step)
     if task == "classification" and "classes" not in options:
-        np.testing.assert_array_equal(data.targets, np.asarray(y).astype(str))
+        np.testing.assert_array_equal(data.labels, np.asarray(y).astype(str))
+        given = np.array(np.asarray(y).tolist())
+        whole = given.dtype.kind in "biu" or (given.dtype.kind == "f" and (given % 1 == 0).all())
+        np.testing.assert_array_equal(data.targets, given if whole else data.labels)
+        assert (data.targets.dtype.kind in "biuf") == whole  # numbers stay numbers
         assert data.y.dtype == np.int32
     elif task == "regression":
         np.testing.assert_array_equal(data.targets, y)
@@ -264,7 +268,9 @@ def test_npz_of_every_field(tmp_path: Path) -> None:
     assert load_arrays(path).task == "multilabel"
     assert load_arrays(path, per_step=True).task == "classification"
     assert load_arrays(path, task="regression").task == "regression"
-    with pytest.raises(ValueError, match="weight and group name columns of a csv file; an npz"):
+    with pytest.raises(
+        ValueError, match="weight, group and features name columns of a table; an npz"
+    ):
         load_arrays(path, weight="w")
 
 
