@@ -143,7 +143,9 @@ class FlaxClassifier(FlaxNetwork, Classifier):
 
     The module maps ``[B, ...]`` to logits ``[B, C]``, or ``[B, T, C]`` with ``return_sequences``; its
     ``__call__`` may take ``train``, ``training`` or ``deterministic``, and ``lengths [B]``, without
-    which rows must be equally long; it may draw from the "dropout" stream and keep batch statistics.
+    which rows must be equally long; it may draw from random streams and keep other variables, such
+    as the statistics of `flax.linen.BatchNorm`: where rows of a batch depend on each other, a batch
+    is its own rows and no others, the last one of an epoch included.
     Its fields are parameters named ``module__field``. Those that it lists in an attribute
     ``traced_fields`` may differ between the lanes of one program; every value of another one is a
     program of its own.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import warnings
 from collections.abc import Iterable
@@ -27,6 +28,7 @@ from jaxlstm.estimators.inputs import (
 from jaxlstm.estimators.targets import Targets
 from jaxlstm.estimators.training import CLASSIFIER, DATA, REGRESSOR, TRAINING
 from jaxlstm.grid import programs
+from jaxlstm.grid.mixing import find as find_mixing
 from jaxlstm.grid.space import Network
 from jaxlstm.train import augment, hyperparameters
 from jaxlstm.train.data import Data, with_mass
@@ -229,6 +231,8 @@ class Settings(BaseEstimator):
                 f"the module's fields must be hashable, so that trials can share a program: {error}."
             ) from error
         self._check_outputs(structure, data, targets)
+        mixing = find_mixing(structure, data)
+        structure = dataclasses.replace(structure, mixing=mixing)
         if callable(task.losses[0]):
             task.check_own_loss(data.y[:1], targets.outputs, data.x.dtype)
         numbers = task.numbers(params, data.x.dtype) | self._task_numbers(data, rows, targets)

@@ -18,6 +18,7 @@ import numpy as np
 from jaxlstm.grid import programs
 from jaxlstm.grid.space import Problem
 from jaxlstm.nn import padding
+from jaxlstm.train.epoch import EVALUATION_BATCH
 from jaxlstm.train.hyperparameters import OPTIMIZERS
 from jaxlstm.train.trial import Structure
 
@@ -98,9 +99,11 @@ def group(problem: Problem, lanes: Sequence[Lane], layout: str, platform: str) -
         trial = problem.trials[lane.trials[0]]
         structure, batch = trial.network.structure, trial.network.batch_size
         shape = problem.datasets[trial.variant].x.shape
-        if layout != "vmap" and not has_collections(structure, shape[1:]):
+        if layout != "vmap" and not structure.mixing.whole:
             structure = dataclasses.replace(structure, micro_batch=_micro_batch(batch))
             batch = 0
+        if layout != "vmap":
+            structure = _with_tails(problem, structure, [lane])
         kinds.setdefault((structure, batch, shape), []).append(lane)
     groups = [Sharing(key[0], tuple(members)) for key, members in kinds.items()]
     if layout != "vmap":
@@ -110,13 +113,34 @@ def group(problem: Problem, lanes: Sequence[Lane], layout: str, platform: str) -
 
 
 def _with_used(problem: Problem, one: Sharing) -> Sharing:
-    """Only the optimizers and losses that the lanes use: side by side, each would compute all."""
+    """Only the optimizers, losses and sizes of last batches that the lanes use.
+
+    Side by side, each would compute all.
+    """
     networks = [problem.trials[lane.trials[0]].network for lane in one.lanes]
     used = sorted({OPTIMIZERS[int(network.hyperparameters.optimizer)] for network in networks})
     task = one.structure.task
     losses = sorted({int(network.hyperparameters.task["loss"]) for network in networks})
     task = dataclasses.replace(task, losses=tuple(task.losses[place] for place in losses))
-    return Sharing(dataclasses.replace(one.structure, optimizers=tuple(used), task=task), one.lanes)
+    structure = dataclasses.replace(one.structure, optimizers=tuple(used), task=task)
+    return Sharing(_with_tails(problem, structure, one.lanes), one.lanes)
+
+
+def _with_tails(problem: Problem, structure: Structure, lanes: Sequence[Lane]) -> Structure:
+    """The structure with the sizes of last batches that nothing may fill up."""
+    folds = [problem.folds[problem.trials[lane.trials[0]].rows] for lane in lanes]
+    mixing = structure.mixing
+
+    def left_over(counts: list[int], size: int) -> tuple[int, ...]:
+        return tuple(sorted({count % size for count in counts} - {0}))
+
+    trained = left_over([len(fold.train) for fold in folds], structure.micro_batch)
+    evaluated = left_over([len(fold.validation) for fold in folds], EVALUATION_BATCH)
+    return dataclasses.replace(
+        structure,
+        tails=trained if mixing.training else (),
+        evaluation_tails=evaluated if mixing.evaluation else (),
+    )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -169,7 +193,7 @@ def _merged(a: _Candidate, b: _Candidate, costs: Costs) -> _Candidate | None:
     if module is None:
         return None
     sizes = {ours.micro_batch, theirs.micro_batch}
-    if len(sizes) > 1 and has_collections(ours, a.shape):
+    if ours.mixing != theirs.mixing or (len(sizes) > 1 and ours.mixing.whole):
         return None  # statistics of a batch are not sums over its micro-batches
     walks = {
         size: (max(most, b.walks[size][0]), total + b.walks[size][1])
@@ -242,18 +266,12 @@ def padded_share(problem: Problem, one: Sharing) -> float:
 
 
 @functools.lru_cache(maxsize=1024)
-def _weights_of(module: Any, shape: tuple[int, ...]) -> tuple[int, bool]:
+def _weights_of(module: Any, shape: tuple[int, ...]) -> int:
     x = jax.ShapeDtypeStruct((1, *shape), np.float32)
     weights = programs.weights_shape(Structure(module, 1), x)
-    size = sum(leaf.size for leaf in jax.tree.leaves(weights.params))
-    return size, bool(jax.tree.leaves(weights.collections))
+    return sum(leaf.size for leaf in jax.tree.leaves(weights.params))
 
 
 def parameter_count(structure: Structure, shape: tuple[int, ...]) -> int:
     """Weights of a network for rows of this shape."""
-    return _weights_of(structure.module, shape)[0]
-
-
-def has_collections(structure: Structure, shape: tuple[int, ...]) -> bool:
-    """Whether a network keeps other variables, such as statistics of its batches."""
-    return _weights_of(structure.module, shape)[1]
+    return _weights_of(structure.module, shape)

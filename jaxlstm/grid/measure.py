@@ -134,7 +134,8 @@ def micro_batch_seconds(
 
     def run(walks: int) -> float:
         state = place(jax.tree.map(zeros, args[0]), True)
-        some = rows._replace(n_train=np.full_like(rows.n_train, walks * size))
+        count = walks * size + sum(structure.tails[:1])
+        some = rows._replace(n_train=np.full_like(rows.n_train, count))
         table = Rows(*place(some, False))
         start = time.perf_counter()
         jax.block_until_ready(program(state, numbers, data, table, on, off, *fold))

@@ -287,7 +287,7 @@ def predict(
     Probabilities ``[M, C]`` or numbers ``[M, D]``, per step with an axis T after M.
 
     Rows go in batches of 256, the last one filled up to a power of two, so that few programs serve
-    every number of rows.
+    every number of rows; not where other rows would change a row's prediction.
     """
 
     def predictions(numbers: Any, weights: Weights, rows: Data) -> Any:
@@ -347,6 +347,8 @@ def _in_batches(
         batch = take(rows, slice(start, start + PREDICTION_BATCH))
         count = len(batch.x)
         size = min(PREDICTION_BATCH, 1 << (count - 1).bit_length())
+        if structure.mixing.evaluation:
+            size = count
         filled = jax.tree.map(
             lambda part, more=size - count: np.concatenate([part, np.repeat(part[:1], more, 0)]),
             batch,

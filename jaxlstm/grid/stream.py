@@ -127,12 +127,17 @@ class Stream:
             args = numbers, one, np.int32(first)
             return np.asarray(self._program("rows", rows_of, args)(*args))
 
-        walks = int(one.walks)
-        starts = range(0, walks, length)
+        walks, size = int(one.walks), structure.micro_batch
+        whole = int(epoch.whole_batches(int(one.n_train), walks, size, structure.tails))
+        starts = range(0, whole, length)
         chunks = _read_ahead(self._data, [rows_from(first) for first in starts])
         for first, chunk in zip(starts, chunks, strict=True):
-            end = min(first + length, walks)
+            end = min(first + length, whole)
             args = numbers, one, walk, np.int32(first), np.int32(end), chunk
+            walk = self._program("walk", train, args, donate_argnums=2)(*args)
+        if whole < walks:
+            rest = rows_from(whole)[:1, : int(one.n_train) - whole * size]
+            args = numbers, one, walk, np.int32(whole), np.int32(walks), take(self._data, rest)
             walk = self._program("walk", train, args, donate_argnums=2)(*args)
         return walk
 
@@ -157,7 +162,9 @@ class Stream:
         ) -> Totals:
             def body(index: Any, totals: Totals) -> Totals:
                 own = take(chunk, index - first)
-                _, valid = epoch.evaluation_rows(rows.validation, rows.n_validation, index)
+                _, valid = epoch.evaluation_rows(
+                    rows.validation, rows.n_validation, index, len(own.x)
+                )
                 return epoch.evaluate_batch(structure, weights, numbers, totals, own, valid)
 
             return lax.fori_loop(first, end, body, totals)
@@ -167,12 +174,18 @@ class Stream:
             return np.asarray(self._program("evaluation rows", rows_of, args)(*args))
 
         totals = epoch.no_totals(structure.task, self._data.x.dtype)
-        batches = -(-int(rows.n_validation) // epoch.EVALUATION_BATCH) if is_evaluated else 0
-        starts = range(0, batches, length)
+        count, size = int(rows.n_validation), epoch.EVALUATION_BATCH
+        batches = -(-count // size) if is_evaluated else 0
+        whole = int(epoch.whole_batches(count, batches, size, structure.evaluation_tails))
+        starts = range(0, whole, length)
         chunks = _read_ahead(self._data, [rows_from(first) for first in starts])
         for first, chunk in zip(starts, chunks, strict=True):
-            end = min(first + length, batches)
+            end = min(first + length, whole)
             args = numbers, walk.weights, rows, totals, np.int32(first), np.int32(end), chunk
+            totals = self._program("evaluate", evaluate, args)(*args)
+        if whole < batches:
+            rest = take(self._data, rows_from(whole)[:1, : count - whole * size])
+            args = numbers, walk.weights, rows, totals, np.int32(whole), np.int32(batches), rest
             totals = self._program("evaluate", evaluate, args)(*args)
         return totals
 

@@ -6,6 +6,7 @@ chunks, from the host (`jaxlstm.grid.stream`).
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -62,9 +63,11 @@ def _network_input(structure: Structure, h: Hyperparameters, x: Array, lengths: 
     return without_padding(x, lengths) if structure.standardizes or structure.augment else x
 
 
-def evaluation_rows(rows: Array, count: Array, batch: Array) -> tuple[Array, Array]:
-    """Rows of an evaluation batch, ``[EVALUATION_BATCH]``, and which of them count."""
-    return _take(rows, count, batch * EVALUATION_BATCH, count, EVALUATION_BATCH)
+def evaluation_rows(
+    rows: Array, count: Array, batch: Array, size: int = EVALUATION_BATCH
+) -> tuple[Array, Array]:
+    """Rows of an evaluation batch, ``[size]``, and which of them count."""
+    return _take(rows, count, batch * EVALUATION_BATCH, count, size)
 
 
 def evaluate_batch(
@@ -94,12 +97,28 @@ def evaluate(
 ) -> Totals:
     """Evaluates weights on the first ``count`` of ``rows [N]``."""
 
-    def body(index: Array, totals: Totals) -> Totals:
-        row, valid = evaluation_rows(rows, count, index)
+    def body(index: Array, totals: Totals, size: int = EVALUATION_BATCH) -> Totals:
+        row, valid = evaluation_rows(rows, count, index, size)
         return evaluate_batch(structure, weights, hyperparameters, totals, take(data, row), valid)
 
-    none = no_totals(structure.task, data.x.dtype)
-    return lax.fori_loop(0, -(-count // EVALUATION_BATCH), body, none)
+    totals = no_totals(structure.task, data.x.dtype)
+    whole = whole_batches(
+        count, -(-count // EVALUATION_BATCH), EVALUATION_BATCH, structure.evaluation_tails
+    )
+    totals = lax.fori_loop(0, whole, body, totals)
+    for size in structure.evaluation_tails:
+        step = functools.partial(body, whole, size=size)
+        is_last = count - whole * EVALUATION_BATCH == size
+        totals = lax.cond(is_last, step, lambda totals: totals, totals)
+    return totals
+
+
+def whole_batches(count: Any, batches: Any, size: int, tails: tuple[int, ...]) -> Any:
+    """How many of the ``batches`` of ``count`` rows have the same ``size``.
+
+    With ``tails`` the last one is not filled up with other rows where rows are left over.
+    """
+    return jnp.minimum(batches, count // size) if tails else batches
 
 
 class Walk(NamedTuple):
@@ -191,11 +210,15 @@ def _place(
 
 
 def micro_batch_rows(
-    structure: Structure, hyperparameters: Hyperparameters, one: Pass, index: Array
+    structure: Structure,
+    hyperparameters: Hyperparameters,
+    one: Pass,
+    index: Array,
+    size: int | None = None,
 ) -> Array:
-    """Row numbers of a micro-batch, ``[micro_batch]``; those beyond its batch do not count."""
+    """Row numbers of a micro-batch, ``[micro_batch or size]``; those beyond its batch do not count."""
     *_, start, _, end = _place(structure, hyperparameters, one, index)
-    return _take(one.order, one.n_train, start, end, structure.micro_batch)[0]
+    return _take(one.order, one.n_train, start, end, size or structure.micro_batch)[0]
 
 
 def walk_micro_batch(
@@ -211,9 +234,9 @@ def walk_micro_batch(
     A batch is walked in micro-batches, a common size for trials of any batch size. The loss is a sum
     over rows divided by the rows of the batch (over steps or weights: by what they sum to), so the
     gradients of its micro-batches add up to exactly the gradient of the batch; the L2 term joins
-    them before the step.
+    them before the step. ``rows`` may be fewer than a micro-batch: those of a tail.
     """
-    size = structure.micro_batch
+    size = len(rows.x)
     h = hyperparameters
     x, dtype = rows.x, rows.x.dtype
     batch, part, start, first, end = _place(structure, h, one, index)
@@ -232,7 +255,7 @@ def walk_micro_batch(
             walk.weights._replace(params=params),
             x,
             jax.random.fold_in(dropout_key, batch),
-            part * size,
+            part * structure.micro_batch,
             rows.lengths,
         )
         loss, metrics = structure.task.sums(outputs, rows, valid, h.task, train=True)
@@ -305,12 +328,17 @@ def train_epoch(
     h = hyperparameters
     one, walk = begin_pass(structure, state, h, rows, active, data.x.dtype, data.mass)
 
-    def body(index: Array, walk: Walk) -> Walk:
-        row = micro_batch_rows(structure, h, one, index)
+    def body(index: Array, walk: Walk, size: int | None = None) -> Walk:
+        row = micro_batch_rows(structure, h, one, index, size)
         return walk_micro_batch(structure, h, one, index, walk, take(data, row))
 
     # A traced trip count: a lane walks its own batches only, and a stopped one none.
-    walk = lax.fori_loop(0, one.walks, body, walk)
+    whole = whole_batches(one.n_train, one.walks, structure.micro_batch, structure.tails)
+    walk = lax.fori_loop(0, whole, body, walk)
+    for size in structure.tails:
+        is_last = (whole < one.walks) & (one.n_train - whole * structure.micro_batch == size)
+        step = functools.partial(body, whole, size=size)
+        walk = lax.cond(is_last, step, lambda walk: walk, walk)
     count = jnp.where(active & validate, rows.n_validation, 0)
     totals = evaluate(structure, walk.weights, h, data, rows.validation, count)
     return finish_epoch(structure, state, h, walk, totals, rows, active, validate)

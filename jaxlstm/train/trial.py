@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxlstm.nn.layers import BATCH, FIRST_ROW
 from jaxlstm.train import optimizers, stopping
@@ -22,6 +23,14 @@ from jaxlstm.train.hyperparameters import OPTIMIZERS, Hyperparameters
 from jaxlstm.train.task import Classification, Task
 
 Array = jax.Array
+
+
+class Mixing(NamedTuple):
+    """How the rows of a batch depend on each other in a network, see `jaxlstm.grid.mixing`."""
+
+    whole: bool = False  # in training a batch cannot come in pieces
+    training: bool = False  # rows that only fill a batch up would change the others
+    evaluation: bool = False  # the same where the network does not train
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +44,11 @@ class Structure:
     augment: Augmentations = ()  # what training rows go through
     standardizes: bool = False  # whether its hyperparameters have a standardization
     task: Task = dataclasses.field(default_factory=Classification)  # what the targets mean
+    mixing: Mixing = dataclasses.field(default_factory=Mixing)
+    #: Rows of a trial's last, short batch, and of its last one in evaluation, where nothing may fill
+    #: them up: one for each number of rows that the program serves.
+    tails: tuple[int, ...] = ()
+    evaluation_tails: tuple[int, ...] = ()
 
 
 class Rows(NamedTuple):
@@ -131,7 +145,31 @@ def init_weights(structure: Structure, x: Array, key: Array) -> Weights:
         lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf,
         variables,
     )
-    return Weights(variables.pop("params", {}), variables)
+    params = variables.pop("params", {})
+    return Weights(params, _lasting(module, params, variables, x, key) if variables else {})
+
+
+def _lasting(module: nn.Module, params: Any, collections: Any, x: Array, key: Array) -> Any:
+    """Those variables beside the parameters that a step of training leaves as large as they are.
+
+    What a module sows for its caller grows with every call, or with the rows of a batch.
+    """
+
+    def step(variables: Any, x: Any, key: Any) -> Any:
+        rows = jnp.concatenate([x, x])
+        streams = {"dropout": key, "params": key}
+        given = call_arguments(module, train=True, x=rows)
+        return module.apply(variables, rows, **given, rngs=streams, mutable=list(collections))[1]
+
+    def shape(leaf: Any) -> Any:
+        return jax.tree.map(jnp.shape, leaf)
+
+    after = flatten_dict(jax.eval_shape(step, {"params": params, **collections}, x, key))
+    before = flatten_dict(collections)
+    known = {path: leaf for path, leaf in before.items() if path in after}
+    return unflatten_dict(
+        {path: leaf for path, leaf in known.items() if shape(leaf) == shape(after[path])}
+    )
 
 
 def begin(weights: Weights, hyperparameters: Hyperparameters, dtype: Any, key: Array) -> State:
@@ -190,7 +228,13 @@ def apply(
         variables,
         x,
         **call_arguments(module, True, lengths, x),
-        rngs={"dropout": key},
+        # A stream of another name comes from that of "params", as in `flax.linen.Module.make_rng`.
+        rngs={"dropout": key, "params": jax.random.fold_in(key, 0)},
         mutable=list(weights.collections),
     )
-    return outputs, dict(collections)
+    updated, before = flatten_dict(collections), flatten_dict(weights.collections)
+    kept = {
+        path: jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), updated[path], leaf)
+        for path, leaf in before.items()
+    }
+    return outputs, unflatten_dict(kept)

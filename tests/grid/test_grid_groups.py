@@ -233,6 +233,28 @@ def test_networks_with_batch_statistics_keep_their_batches(data: Any) -> None:
         assert [group.structure.micro_batch for group in plan.groups] == [4, 8, 13]
 
 
+def test_a_batch_comes_whole_where_its_pieces_would_draw_alike(data: Any) -> None:
+    """Flax's dropout draws by the place in what it is given, ours by the place in the batch."""
+    import flax.linen as nn
+
+    from jaxlstm.nn import Dropout
+
+    class Dropped(nn.Module):
+        own: bool
+
+        @nn.compact
+        def __call__(self, x: Any, train: bool) -> Any:
+            x = x.reshape(len(x), -1)
+            if self.own:
+                return nn.Dense(3)(Dropout(0.5)(x, train=train))
+            return nn.Dense(3)(nn.Dropout(0.5, deterministic=not train)(x))
+
+    X, y = (np.concatenate([part] * 6) for part in data)
+    for own, size in [(True, MICRO_BATCH), (False, 2 * MICRO_BATCH)]:
+        plan = planned(FlaxClassifier(Dropped(own)), {"batch_size": [2 * MICRO_BATCH]}, (X, y))
+        assert [group.structure.micro_batch for group in plan.groups] == [size]
+
+
 def test_a_module_of_ones_own_without_widths_is_not_merged(data: Any) -> None:
     model = FlaxClassifier(MLP(classes=3, units=(4,)), batch_size=8)
     grid = {"module__units": [(3,), (5,)], "module__activation": ["relu", "sigmoid"]}

@@ -23,7 +23,7 @@ FOLDS = KFold(2, shuffle=True, random_state=1)
 
 
 class Normed(nn.Module):
-    """Rows that only fill a micro-batch up count in its statistics, too."""
+    """Its statistics are of batches, and of a last one of the rows left over."""
 
     classes: int
 

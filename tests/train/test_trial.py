@@ -278,7 +278,7 @@ class Normalised(nn.Module):
     "structure",
     [
         Structure(MLP(3, (6,)), 5, ("dropout",)),
-        Structure(Normalised(), 5),  # its statistics are those of whole batches, filled up
+        Structure(Normalised(), 5, tails=(2,), evaluation_tails=(6,)),
     ],
     ids=["dropout", "batch statistics"],
 )
