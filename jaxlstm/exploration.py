@@ -14,15 +14,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
-from rich.text import Text
 
 import jaxlstm.data
 from jaxlstm.data import SequenceData
 from jaxlstm.data.archives import members
 from jaxlstm.data.delimited import read_header, table_suffix
 from jaxlstm.data.duplicates import find_duplicates
+from jaxlstm.plain_text import shown
 from jaxlstm.report.data_tables import Exploration, explore
 from jaxlstm.report.explore import Kind, Waves, save_exploration
 from jaxlstm.report.text import bytes_text
@@ -227,7 +226,7 @@ def run_exploration(
     )
     for part in _printed(found):
         console.print(part, highlight=False)
-    console.print(f"Report: {page}", soft_wrap=True)
+    console.print(shown(f"Report: {page}"), soft_wrap=True, highlight=False)
     return page
 
 
@@ -275,7 +274,7 @@ def _printed(found: Exploration) -> list[Any]:
     for split, size in found.sizes.items():
         shape = " x ".join(map(str, size.shape))
         span = f"{size.low:.4g} to {size.high:.4g}"
-        cells = [escape(split), f"{size.rows:,}", shape]
+        cells: list[Any] = [shown(split), f"{size.rows:,}", shape]
         if unequal:
             cells.append(f"{size.lengths[0]} to {size.lengths[2]}" if size.lengths else "all")
         sizes.add_row(*cells, size.dtype, bytes_text(size.bytes), span)
@@ -295,7 +294,7 @@ def _printed(found: Exploration) -> list[Any]:
             reasons[reason] = reasons.get(reason, 0) + count
     told = ", ".join(f"{reason} {count:,}" for reason, count in reasons.items())
     lines.append(f"Left out: {found.left_out:,}" + (f" ({told})" if told else ""))
-    return [first, sizes, Text("\n".join(lines))]
+    return [first, sizes, *map(shown, lines)]
 
 
 def _printed_counts(found: Exploration) -> Table:
@@ -304,7 +303,7 @@ def _printed_counts(found: Exploration) -> Table:
     counts = Table(title=f"{unit.capitalize()} of each {noun}", title_justify="left")
     counts.add_column(noun, overflow="fold")
     for split in found.splits:
-        counts.add_column(f"{escape(split)} {unit}" if several else unit, justify="right")
+        counts.add_column(shown(f"{split} {unit}" if several else unit), justify="right")
         counts.add_column("%", justify="right")
     tables = {split: data.summary() for split, data in found.splits.items()}
     for name in [*found.classes[:_CLASSES_PRINTED], "all"]:
@@ -315,7 +314,7 @@ def _printed_counts(found: Exploration) -> Table:
             place = len(table) - 1 if name == "all" else found.splits[split].classes.index(name)
             row = table.iloc[place]
             cells += [f"{int(row[unit]):,}", f"{row['percent']:.1f}"]
-        counts.add_row(escape(name), *cells, style="bold" if name == "all" else None)
+        counts.add_row(shown(name), *cells, style="bold" if name == "all" else None)
     return counts
 
 
@@ -327,8 +326,8 @@ def _printed_targets(found: Exploration, targets: pd.DataFrame) -> Table:
         table.add_column(head, justify="left" if head == "split" else "right")
     for line in targets.head(_CLASSES_PRINTED).to_dict("records"):
         table.add_row(
-            escape(str(line["target"])),
-            *([escape(str(line["split"]))] if several else []),
+            shown(line["target"]),
+            *([shown(line["split"])] if several else []),
             f"{line[unit]:,}",
             *(f"{line[measure]:.4g}" for measure in ("mean", "std", "min", "max")),
         )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from rich.text import Text
+
 # Characters that act instead of showing: the C0 and C1 controls, what turns the direction of
 # writing, line and paragraph separators, invisible marks and tags, halves of surrogate pairs and
 # codes that are no characters. Joiners (U+200C, U+200D) stay: scripts and emoji need them.
@@ -33,3 +35,12 @@ def visible(text: Any, keep: str = "") -> str:
     return _ACTING.sub(
         lambda match: match[0] if match[0] in keep else repr(match[0])[1:-1], str(text)
     )
+
+
+def shown(text: Any) -> Text:
+    r"""Returns a text for rich's consoles and tables, in which "[red]" is nothing but letters.
+
+    Args:
+      text: see ``visible``; it may have lines.
+    """
+    return Text(visible(text, keep="\n"))

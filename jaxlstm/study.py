@@ -24,8 +24,10 @@ from jaxlstm.grid import programs
 from jaxlstm.grid.base import LaneSearch
 from jaxlstm.grid.machine import available_cores
 from jaxlstm.held_out import predict_held_out
+from jaxlstm.plain_text import shown
 from jaxlstm.report import Run, save_run
 from jaxlstm.report.files import write_atomic
+from jaxlstm.report.text import count_text
 
 PACKAGES = ("jaxlstm", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn", "pandas")
 
@@ -176,18 +178,23 @@ def run_study(
         name, words = "accuracy", "accuracy"
         if train.task == "regression":
             name, words = ("mase", "MASE") if "mase" in scores else ("r2", "R2")
-        of = f"{scores['steps']} steps of " if "steps" in scores else ""
+        of = f"{count_text(scores['steps'], 'step')} of " if "steps" in scores else ""
         console.print(
             f"Test {words} of the refitted winner: [bold]{scores[name]:.4f}[/bold] on"
-            f" {of}{scores['rows']} held-out rows."
+            f" {of}{count_text(scores['rows'], 'held-out row')}."
         )
     console.print(
-        f"{len(search.results_)} fits in {wall - search.refit_time_:.1f} s, of which about"
-        f" {compiling:.1f} s to compile {search.plan_.programs} programs; refit"
+        f"{count_text(len(search.results_), 'fit')} in {wall - search.refit_time_:.1f} s, of which"
+        f" about {compiling:.1f} s to compile {count_text(search.plan_.programs, 'program')}; refit"
         f" {search.refit_time_:.1f} s."
     )
-    console.print(f"Report: {page}", soft_wrap=True)
+    say_report(console, page)
     return run
+
+
+def say_report(console: Console, page: Path) -> None:
+    """Prints where a report is."""
+    console.print(shown(f"Report: {page}"), soft_wrap=True, highlight=False)
 
 
 def groups_of(search: LaneSearch, data: SequenceData) -> Any:
@@ -201,7 +208,7 @@ def _say_interrupted(search: LaneSearch, console: Console) -> None:
     way_on = "Give --checkpoint-dir to be able to go on another time."
     if search.checkpoint_dir is not None:
         way_on = "The same command goes on from here."
-    console.print(f"{done} of {len(search.results_)} fits are finished. {way_on}")
+    console.print(f"{done} of {count_text(len(search.results_), 'fit')} are finished. {way_on}")
 
 
 def _plan(search: LaneSearch) -> dict[str, Any]:
@@ -269,14 +276,17 @@ def _save_estimator(estimator: Any, path: Path) -> None:
 def _table(search: LaneSearch, rows: int = 5) -> Table:
     results = search.cv_results_
     names = [name for name in results if name.startswith("param_")]
-    table = Table(title=f"The best {min(rows, len(results['params']))} cells")
+    cells = min(rows, len(results["params"]))
+    table = Table(title="The best cell" if cells == 1 else f"The best {cells} cells")
     for name in ["rank", *(name.removeprefix("param_") for name in names), "score", "std"]:
-        table.add_column(name, justify="right" if name in ("rank", "score", "std") else "left")
+        table.add_column(
+            shown(name), justify="right" if name in ("rank", "score", "std") else "left"
+        )
     for cell in np.argsort(results["rank_test_score"], kind="stable")[:rows]:
         table.add_row(
             str(results["rank_test_score"][cell]),
             *(
-                "" if np.ma.is_masked(results[name][cell]) else str(results[name][cell])
+                "" if np.ma.is_masked(results[name][cell]) else shown(results[name][cell])
                 for name in names
             ),
             f"{results['mean_test_score'][cell]:.4f}",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import hashlib
+import importlib.metadata
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,11 +19,11 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from jaxlstm import cli, exploration
 from jaxlstm.data import SequenceData, load_arrays, load_digits
+from jaxlstm.report import load_run
+from jaxlstm.search_command import Search
 
 FILES = {
     "results.csv",
@@ -97,131 +98,6 @@ def finished(sequences: Path, tmp_path_factory: Any) -> tuple[Path, str]:
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     return results, done.stdout
-
-
-# -- grammar --------------------------------------------------------------------------------------
-
-WORDS = st.text("abcdefghijklmnopqrstuvwxyz_-.", min_size=1).filter(
-    lambda word: word not in ("none",) and not is_literal(word)
-)
-NUMBERS = (
-    st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.booleans() | st.none()
-)
-TUPLES = st.lists(NUMBERS, max_size=3).map(tuple)
-
-
-def is_literal(text: str) -> bool:
-    try:
-        ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return False
-    return True
-
-
-@given(
-    st.lists(
-        NUMBERS
-        | TUPLES
-        | st.tuples(TUPLES, st.text())
-        | st.text()
-        | st.dictionaries(st.integers() | st.text(), st.integers(), max_size=3),
-        min_size=1,
-        max_size=5,
-    ),
-    st.sampled_from([",", ", ", " ,"]),
-)
-def test_values_written_as_in_python_come_back(values: list[Any], comma: str) -> None:
-    found = cli.parse_values(comma.join(map(repr, values)))
-    assert found == values
-    assert [type(value) for value in found] == [type(value) for value in values]
-
-
-@given(st.lists(WORDS, min_size=1, max_size=5))
-def test_other_words_are_strings(words: list[str]) -> None:
-    assert cli.parse_values(",".join(words)) == words
-
-
-@given(st.text("a1(),[]{}'\"\\ .", max_size=12))
-def test_any_text_is_values_or_one_sentence(text: str) -> None:
-    values, answer = [], ""
-    try:
-        values = cli.parse_values(text)
-    except ValueError as error:
-        answer = str(error)
-    assert bool(values) != (repr(text) in answer)
-    assert "\n" not in answer
-    assert not any(isinstance(value, list) for value in values)
-
-
-@pytest.mark.parametrize(
-    ("text", "values"),
-    [
-        ("32,64", [32, 64]),
-        ("(50,25),(100,50)", [(50, 25), (100, 50)]),
-        ("[50,25],[7]", [(50, 25), (7,)]),
-        ("()", [()]),
-        ("adam,rmsprop", ["adam", "rmsprop"]),
-        ("'a,b',\"c)d\"", ["a,b", "c)d"]),
-        ("1e-3, .5 ,-2,None,True,balanced", [0.001, 0.5, -2, None, True, "balanced"]),
-        ("{'a': 1, 'b': 2.5},balanced", [{"a": 1, "b": 2.5}, "balanced"]),
-        ("it's,o'clock", ["it's", "o'clock"]),
-    ],
-)
-def test_values(text: str, values: list[Any]) -> None:
-    assert cli.parse_values(text) == values
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "'' has an empty value"),
-        ("1,,2", "'1,,2' has an empty value"),
-        ("1,", "has an empty value"),
-        ("(1,2", "the brackets in '(1,2' do not match"),
-        ("1)", "the brackets in '1)' do not match"),
-        (")(", "the brackets in ')(' do not match"),
-        ("(1]", "the brackets in '(1]' do not match"),
-        ("'a", 'the quotes in "\'a" do not match'),
-    ],
-)
-def test_bad_values(text: str, message: str) -> None:
-    with pytest.raises(ValueError, match=r"match|empty") as caught:
-        cli.parse_values(text)
-    assert message in str(caught.value)
-
-
-@given(
-    st.dictionaries(
-        st.text("abc_", min_size=1),
-        st.lists(NUMBERS | TUPLES | WORDS, min_size=1, max_size=3),
-        max_size=4,
-    )
-)
-def test_grid_entries_come_back(grid: dict[str, list[Any]]) -> None:
-    entries = [
-        f"{name}={','.join(v if isinstance(v, str) else repr(v) for v in values)}"
-        for name, values in grid.items()
-    ]
-    assert cli.parse_grid(entries) == grid
-
-
-@pytest.mark.parametrize(
-    ("entries", "message"),
-    [
-        (["units"], "--grid takes name=value entries, got 'units'"),
-        (["units="], "got 'units='"),
-        (["=3"], "got '=3'"),
-        (["units=3", "units=4"], "--grid names 'units' twice"),
-    ],
-)
-def test_bad_grid_entries(entries: list[str], message: str) -> None:
-    with pytest.raises(ValueError, match="--grid") as caught:
-        cli.parse_grid(entries)
-    assert message in str(caught.value)
-
-
-def test_an_equals_sign_may_stand_in_a_value() -> None:
-    assert cli.parse_grid(["merge='a=b'"]) == {"merge": ["a=b"]}
 
 
 # -- running --------------------------------------------------------------------------------------
@@ -399,6 +275,146 @@ def test_help_names_every_option(jaxlstm: Any) -> None:
         assert name in printed
 
 
+# -- the rows of a search -------------------------------------------------------------------------
+
+
+def table(rows: int = 24, seed: int = 0) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame(rng.normal(size=(rows, 3)).round(3), columns=list("abc"))
+    return frame.assign(label=np.arange(rows) % 3)
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Any:
+    """Loads two tables as `jaxlstm search FILE --test FILE` does."""
+
+    def load(train: pd.DataFrame, test: pd.DataFrame | None, **options: Any) -> Any:
+        train.to_csv(tmp_path / "train.csv", index=options.pop("index", False))
+        if test is not None:
+            test.to_csv(tmp_path / "test.csv", index=False)
+            options["test"] = tmp_path / "test.csv"
+        return Search(tmp_path / "train.csv", (), **options)._load()
+
+    return load
+
+
+def test_a_test_file_in_another_order_and_with_fewer_classes(two: Any) -> None:
+    other = table(8, seed=1)
+    other = other[other["label"] != 0]
+    shuffled = other.assign(extra="text")[["c", "label", "extra", "b", "a"]]
+    with pytest.warns(UserWarning, match="'Unnamed: 0' is an index") as caught:
+        train, test = two(table(), shuffled, index=True)
+    assert len(caught) == 1  # the test file has none
+    assert train.step_names == test.step_names == ("a", "b", "c")
+    np.testing.assert_array_equal(test.x, other[["a", "b", "c"]])
+    assert test.targets.tolist() == other["label"].tolist()
+    assert test.classes == train.classes == ("0", "1", "2")
+    with pytest.raises(ValueError, match=r"test\.csv has the class '7', which .*train\.csv lacks"):
+        two(table(), other.assign(label=7))
+    with pytest.raises(ValueError, match=r"test\.csv has no column 'c'"):
+        two(table(), other.drop(columns="c"))
+
+
+def test_a_test_file_of_whole_numbers_is_of_the_same_task(two: Any) -> None:
+    train, test = two(table().assign(label=np.arange(24) / 4), table(8).assign(label=[*range(8)]))
+    assert train.task == test.task == "regression"
+    assert test.y.tolist() == [*range(8)]
+
+
+def test_held_out_rows_have_the_numbers_of_the_file(two: Any) -> None:
+    frame = table()
+    train, test = two(frame, None)
+    assert sorted([*train.rows, *test.rows]) == [*range(24)]
+    for part in (train, test):
+        np.testing.assert_array_equal(part.x, frame[["a", "b", "c"]].to_numpy()[part.rows])
+        np.testing.assert_array_equal(part.targets, frame["label"][part.rows])
+        assert part.targets.dtype.kind == "i"
+    chosen, _ = two(frame, None, features="c,a")
+    assert chosen.step_names == ("c", "a")
+
+
+def test_a_long_table_with_columns_of_other_names(two: Any) -> None:
+    long = pd.DataFrame(
+        {
+            "who": np.repeat([f"s{k}" for k in range(8)], 3),
+            "t": [2, 0, 1] * 8,
+            "v": np.arange(24) * 1.5,
+            "label": np.repeat([*"xy"] * 4, 3),
+        }
+    )
+    train, test = two(long, None, id="who", time="t")
+    assert train.x.shape[1:] == (3, 1)
+    for part in (train, test):
+        assert part.ids.tolist() == [f"s{row}" for row in part.rows]
+    with pytest.raises(
+        ValueError, match=r"'s0' is not a number; .*say that it is the id, and which"
+    ):
+        two(long, None)
+    with pytest.raises(ValueError, match=r"'id' looks like the name of a row, .*the id of a long"):
+        two(long.rename(columns={"who": "id"}).assign(id=np.repeat(np.arange(8), 3)), None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--grid", "lr=loguniform(1,2),3"], "--grid takes one distribution or values for 'lr'"),
+        (["--grid", "augment=Jiter(1)"], "there is no 'Jiter' to call; did you mean 'Jitter'"),
+        (["--grid", "l2=0", "--id", "who"], "whole.npz has no option 'id'"),
+        (["--grid", "l2=0", "--test", "wide.npz"], "wide.npz has rows of shape (3, 2), whole.npz"),
+    ],
+)
+def test_mistakes_of_other_options(
+    arguments: list[str], message: str, jaxlstm: Any, bad: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(bad)
+    code, printed, error = jaxlstm("search", "whole.npz", *arguments)
+    assert (code, printed) == (2, "")
+    assert message in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.filterwarnings("default")
+def test_random_cells_of_an_indexed_table(jaxlstm: Any, tmp_path: Path) -> None:
+    table(30).assign(label=np.where(np.arange(30) % 2, "\x1b[2Jup", "=1+[red]x")).to_csv(
+        tmp_path / "own.csv"
+    )
+    code, printed, error = jaxlstm(
+        *("search", tmp_path / "own.csv", "--grid", "learning_rate=loguniform(1e-3,1e-1)"),
+        *("--n-iter", "1", "--set", "units=3", "epochs=1", "early_stopping=True"),
+        *("augment=Jitter(0.1)", "--cv", "2", "--results", tmp_path / "results"),
+    )
+    assert code == 0
+    assert error == (
+        f"warning: {tmp_path / 'own.csv'}: the column 'Unnamed: 0' is left out: 'Unnamed: 0' is an"
+        " index without a name. To keep it, name the columns to use in features.\n"
+    )
+    assert "The best cell" in printed
+    assert "\x1b[2J" not in printed
+    folder = tmp_path / "results" / "own"
+    text = (folder / "predictions.csv").read_text()
+    assert "'=1+[red]x" in text
+    assert ",=" not in text
+    assert load_run(folder).predictions["true"].isin(["\x1b[2Jup", "=1+[red]x"]).all()  # type: ignore[index]
+
+
+def test_names_cannot_act_in_the_terminal(jaxlstm: Any, tmp_path: Path) -> None:
+    names = ["\x1b]0;title\x07", "[red]a\u202eb[/red]"]
+    np.savez(tmp_path / "own.npz", x=np.eye(8)[:, :, None], y=np.repeat(names, 4))
+    code, printed, _ = jaxlstm("data", tmp_path / "own.npz", "--results", tmp_path)
+    assert code == 0
+    assert r"\x1b]0;title\x07" in printed
+    assert r"[red]a\u202eb[/red]" in printed
+    for name in ("x\x1b[2J.npz", "[red]\x07.csv", "a\x9bb"):
+        code, printed, error = jaxlstm("data", tmp_path / "none" / name, "--results", tmp_path)
+        assert code == 2
+        assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f]", printed + error)
+
+
+def test_version(jaxlstm: Any) -> None:
+    code, printed, _ = jaxlstm("--version")
+    assert (code, printed) == (0, f"jaxlstm {importlib.metadata.version('jaxlstm')}\n")
+
+
 # -- looking at data ------------------------------------------------------------------------------
 
 
@@ -552,6 +568,7 @@ def bad(tmp_path_factory: Any) -> Path:
     np.savez(folder / "whole.npz", x=np.zeros((8, 3, 1), np.float32), y=np.arange(8) % 2)
     (folder / "cut.npz").write_bytes((folder / "whole.npz").read_bytes()[:300])
     np.savez(folder / "objects.npz", x=np.zeros((8, 3)), y=np.array(["a", 1] * 4, object))
+    np.savez(folder / "wide.npz", x=np.zeros((8, 3, 2), np.float32), y=np.arange(8) % 2)
     hole = np.zeros((8, 3, 1), np.float32)
     hole[2, 1, 0] = np.nan
     np.savez(folder / "hole.npz", x=hole, y=np.arange(8) % 2)

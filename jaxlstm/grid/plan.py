@@ -172,8 +172,8 @@ class Plan:
             last.append(f"time: about {human_seconds(self.seconds)} of training, as timed just now")
         return "\n".join(
             [
-                f"{self.fits} fits ({_count(self.cells, 'cell')} x {_count(self.folds, 'fold')}"
-                f"{self._repeats()}) as {_count(self.lanes, 'lane')} of"
+                f"{_count(self.fits, 'fit')} ({_count(self.cells, 'cell')} x"
+                f" {_count(self.folds, 'fold')}{self._repeats()}) as {_count(self.lanes, 'lane')} of"
                 f" {_count(self.programs, 'program')}, {how}",
                 *table,
                 *last,

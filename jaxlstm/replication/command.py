@@ -25,11 +25,13 @@ from jaxlstm.data import SequenceData
 from jaxlstm.grid.describe import human_bytes, human_seconds
 from jaxlstm.grid.fingerprint import code_version, digest
 from jaxlstm.grid.plan import LAYOUT_NAMES
+from jaxlstm.plain_text import shown
 from jaxlstm.replication.findings import Findings
 from jaxlstm.replication.parts import Part, Trained
 from jaxlstm.report import Section, Table, save_study
 from jaxlstm.report.files import csv_text, write_atomic
-from jaxlstm.study import check_writable, device, versions
+from jaxlstm.report.text import count_text
+from jaxlstm.study import check_writable, device, say_report, versions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -103,13 +105,13 @@ def run_replication(
         console.print("Writing the report ...")
         findings = find(config, data, trained)
         page = _save(findings, config, data, trained, folder, title)
-        console.print(findings.headline, highlight=False, markup=False)
+        console.print(shown(findings.headline), highlight=False)
         spent = sum(one.seconds for one in trained.values())
         console.print(
-            f"{sum(len(one.results) for one in trained.values())} fits in"
+            f"{count_text(sum(len(one.results) for one in trained.values()), 'fit')} in"
             f" {human_seconds(spent)}; this command {human_seconds(time.perf_counter() - start)}."
         )
-        console.print(f"Report: {page}", soft_wrap=True)
+        say_report(console, page)
 
 
 def _configuration(presets: Mapping[str, Config], name: str) -> Config:
@@ -135,15 +137,17 @@ def _print_plan(every: Sequence[Part], console: Console) -> None:
     total = 0.0
     for part in every:
         plan = part.search.plan(part.data)
-        console.print(f"{part.name}: {part.title}", style="bold", soft_wrap=True, highlight=False)
-        console.print(f"{plan}\n", soft_wrap=True, highlight=False, markup=False)
+        title = shown(f"{part.name}: {part.title}")
+        console.print(title, style="bold", soft_wrap=True, highlight=False)
+        console.print(shown(f"{plan}\n"), soft_wrap=True, highlight=False)
         total += plan.seconds or 0.0
     console.print(f"All together: about {human_seconds(total)} of training on this machine.")
 
 
 def _train(part: Part, saves: Path, place: str, console: Console) -> Trained:
     """Reads a part, if it was finished before, or fits it, or goes on with it."""
-    console.print(f"{place} {part.title}", style="bold", soft_wrap=True, highlight=False)
+    title = shown(f"{place} {part.title}")
+    console.print(title, style="bold", soft_wrap=True, highlight=False)
     kept = saves / f"{part.name}.joblib"
     key = digest(part.data.sha256, part.search.get_params(deep=False))
     trained = _read(part, kept, key)
@@ -154,10 +158,12 @@ def _train(part: Part, saves: Path, place: str, console: Console) -> Trained:
         joblib.dump({"key": key, **found}, content)
         write_atomic(kept, content.getvalue())
     elif trained.code != code_version():
-        console.print(f"   as trained by {trained.code}; remove {kept.parent} to train it again")
+        console.print(
+            shown(f"   as trained by {trained.code}; remove {kept.parent} to train it again")
+        )
     failed = int((trained.results["status"] == "failed").sum())
     diverged = f", {failed} diverged" if failed else ""
-    console.print(f"   {len(trained.results)} fits in {trained.time}{diverged}")
+    console.print(f"   {count_text(len(trained.results), 'fit')} in {trained.time}{diverged}")
     return trained
 
 
@@ -207,7 +213,7 @@ def _fit(part: Part, saves: Path, console: Console) -> Trained:
     if search.interrupted_:
         note("interrupted", spent)
         finished = int((search.results_["status"] != "interrupted").sum())
-        console.print(f"   {finished} of {len(search.results_)} fits are finished")
+        console.print(f"   {finished} of {count_text(len(search.results_), 'fit')} are finished")
         raise KeyboardInterrupt
     seconds = float(before["seconds"]) if done else note("finished", spent)
     return Trained(part, search, seconds, whole, code_version())

@@ -22,6 +22,7 @@ from jaxlstm.report import (
     grid_map,
     image_sheet,
 )
+from jaxlstm.report.text import count_text
 
 #: Columns of `class_rates` and their names in a table.
 RATES = {
@@ -154,13 +155,18 @@ def grid_section(
 
     return Section(
         heading,
-        [*words, f"{len(cells)} cells x {folds} folds: {fits} fits in {trained.time}."],
+        [
+            *words,
+            f"{count_text(len(cells), 'cell')} x {count_text(folds, 'fold')}:"
+            f" {count_text(fits, 'fit')} in {trained.time}.",
+        ],
         [
             Picture(name, draw, f"Mean accuracy of each cell: {heading}"),
             Table(
                 name,
                 cells.sort_values("mean", ascending=False),
-                f"Mean and standard deviation of the accuracy over {folds} folds; seconds on one core.",
+                "Mean and standard deviation of the accuracy over"
+                f" {count_text(folds, 'fold')}; seconds on one core.",
             ),
         ],
     )

@@ -10,6 +10,7 @@ import csv
 import dataclasses
 import io
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ import pandas as pd
 from jaxlstm.report.text import exact_text, is_missing, python_value
 
 STATUSES = ("ok", "failed")
+
+# A spreadsheet runs cells that begin like these as formulas, unless an apostrophe stands before them.
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +84,9 @@ STATUS = Kind(" or ".join(map(repr, STATUSES)), _check_status, _check_status, st
 def csv_text(frame: pd.DataFrame, columns: Mapping[str, Kind | None], argument: str) -> str:
     """Return a table as csv, each value as its exact text.
 
+    Text that a spreadsheet would run as a formula has an apostrophe before it, which `parse_csv`
+    takes away.
+
     Args:
         frame: The table.
         columns: The columns that it must have and what they hold, None for anything, as any other
@@ -100,7 +107,24 @@ def csv_text(frame: pd.DataFrame, columns: Mapping[str, Kind | None], argument: 
         else:
             texts.append([_field(value, kind, f"run.{argument}[{name!r}]") for value in values])
     rows = [names, *zip(*texts, strict=True)]
-    return "".join(",".join(map(_quoted, row)) + "\n" for row in rows)
+    return "".join(",".join(_quoted(_inert(field)) for field in row) + "\n" for row in rows)
+
+
+def _inert(field: str) -> str:
+    return "'" + field if _FORMULA.match(field) and not _is_number(field) else field
+
+
+def _plain(field: str) -> str:
+    """The text that `_inert` was given."""
+    return field[1:] if field.startswith("'") and _FORMULA.match(field) else field
+
+
+def _is_number(field: str) -> bool:
+    try:
+        float(field)
+    except ValueError:
+        return False
+    return True
 
 
 def _quoted(field: str) -> str:
@@ -165,7 +189,7 @@ def parse_csv(
     lines: list[int] = []
     rows: list[list[str]] = []
     try:
-        header = next(reader)
+        header = list(map(_plain, next(reader)))
         kinds = columns(header)
         check_header(header, kinds, str(path))
         for row in reader:
@@ -175,7 +199,7 @@ def parse_csv(
                     f"the header names {len(header)} columns"
                 )
             lines.append(reader.line_num)
-            rows.append(row)
+            rows.append(list(map(_plain, row)))
     except csv.Error as error:
         raise ValueError(f"{path}: line {reader.line_num} is not valid csv: {error}") from None
     if not text.endswith("\n"):

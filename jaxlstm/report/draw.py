@@ -17,7 +17,7 @@ from jaxlstm.report.files import Run, load_run, write_atomic, write_run_files
 from jaxlstm.report.page import Image, embed, render
 from jaxlstm.report.problem import problem_of, section
 from jaxlstm.report.tables import best_cell
-from jaxlstm.report.text import score_note
+from jaxlstm.report.text import count_text, score_note
 
 FIGURES = ("learning_curves", "grid", *PREDICTION_FIGURES)
 KINDS = ("png", "svg")
@@ -122,7 +122,7 @@ def _figures(run: Run, width: float | None) -> dict[str, Drawn]:
         ),
         "grid": (
             grid,
-            f"Mean {scoring} of each of the {count} cells against its hyperparameters",
+            f"Mean {scoring} of each of {count_text(count, 'cell')} against its hyperparameters",
             _grid_caption(grid, scoring, score_note(scoring, run.results["score"])),
         ),
     }

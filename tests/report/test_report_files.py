@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import io
 import json
 import math
 import os
@@ -20,6 +22,7 @@ from hypothesis import strategies as st
 from task_runs import KINDS, make_task_run
 
 from jaxlstm.report import Run, load_run
+from jaxlstm.report.csv_tables import NUMBER, TEXT, csv_text, parse_csv
 from jaxlstm.report.files import write_atomic, write_run_files
 
 FILES = ["config.json", "curves.csv", "predictions.csv", "results.csv", "summary.json"]
@@ -383,3 +386,20 @@ def test_a_file_of_other_bytes_gives_one_sentence(folder: Path) -> None:
 def test_json_files_are_for_people_too(folder: Path) -> None:
     text = (folder / "config.json").read_text()
     assert text == json.dumps(json.loads(text), indent=2, ensure_ascii=False) + "\n"
+
+
+@given(
+    st.lists(st.text("=+-@\t\r\n'0.5e,\" aß", max_size=5), min_size=1), st.text("=@a'", min_size=1)
+)
+def test_no_cell_is_a_formula(texts: list[str], name: str) -> None:
+    frame = pd.DataFrame({name: texts, "-number": np.linspace(-1, 1, len(texts))})
+    content = csv_text(frame, {}, "table")
+    rows = list(csv.reader(io.StringIO(content, newline="")))
+    for row in rows:
+        for cell in row:
+            if cell[:1] in tuple("=+-@\t\r\n"):
+                float(cell)  # or it is text, and the spreadsheet would run it
+    assert [float(row[1]) for row in rows[1:]] == frame["-number"].tolist()
+    kinds = {name: TEXT, "-number": NUMBER}
+    back = parse_csv(content, Path("x.csv"), lambda names: kinds)
+    pd.testing.assert_frame_equal(back, frame, check_dtype=False)
