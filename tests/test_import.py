@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import configparser
 import importlib
 import pkgutil
 import subprocess
 import sys
+from fnmatch import fnmatch
+from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -55,6 +59,17 @@ def test_every_public_name_resolves() -> None:
     namespace: dict[str, object] = {}
     exec("from jaxlstm import *", namespace)
     assert set(jaxlstm.__all__) <= set(namespace)
+
+
+def test_one_package_is_installed() -> None:
+    config = configparser.ConfigParser()
+    root = Path(__file__).parents[1]
+    config.read(root / "setup.cfg")
+    include = config["options.packages.find"]["include"].split()
+    packages = {path.parent.name for path in root.glob("*/__init__.py")}
+    assert packages >= {"jaxlstm", "experiments"}
+    installed = {name for name in packages if any(map(partial(fnmatch, name), include))}
+    assert installed == {"jaxlstm"}
 
 
 def test_every_module_imports() -> None:

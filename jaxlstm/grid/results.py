@@ -121,7 +121,7 @@ def trial_table(
                 "fit_seconds": outcome.fit_seconds,
             }
         )
-    return pd.DataFrame(rows)
+    return _portable(pd.DataFrame(rows))
 
 
 def curve_table(problem: Problem, outcomes: Sequence[Outcome]) -> pd.DataFrame:
@@ -132,4 +132,12 @@ def curve_table(problem: Problem, outcomes: Sequence[Outcome]) -> pd.DataFrame:
         for trial, outcome in zip(problem.trials, outcomes, strict=True)
         for epoch, values in enumerate(zip(*(outcome.curves[name] for name in names), strict=True))
     ]
-    return pd.DataFrame(rows, columns=["trial", "cell", "fold", "epoch", *names])
+    return _portable(pd.DataFrame(rows, columns=["trial", "cell", "fold", "epoch", *names]))
+
+
+def _portable(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with text as objects: pickled, pandas' own text may need pyarrow to be read again."""
+    text = [name for name in table if isinstance(table[name].dtype, pd.StringDtype)]
+    table = table.astype(dict.fromkeys(text, object))
+    table.columns = table.columns.astype(object)
+    return table

@@ -252,6 +252,7 @@ def test_pickle_and_joblib_keep_everything(data: Any, classifier: Any) -> None:
         ).fit(X, y)
         file = io.BytesIO()
         joblib.dump(search, file)
+        assert b"arrow" not in file.getvalue().lower()  # it is read where there is no pyarrow
         file.seek(0)
         for copy in (pickle.loads(pickle.dumps(search)), joblib.load(file)):
             np.testing.assert_array_equal(copy.predict_proba(X), search.predict_proba(X))
