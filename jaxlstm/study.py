@@ -26,7 +26,7 @@ from jaxlstm.grid.machine import available_cores
 from jaxlstm.held_out import predict_held_out
 from jaxlstm.plain_text import shown
 from jaxlstm.report import Run, save_run
-from jaxlstm.report.files import write_atomic
+from jaxlstm.report.files import check_inside, write_atomic
 from jaxlstm.report.text import count_text
 
 PACKAGES = ("jaxlstm", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn", "pandas")
@@ -254,8 +254,12 @@ def _curves(search: LaneSearch) -> pd.DataFrame:
 
 
 def check_writable(folder: Path) -> None:
-    """Raises OSError where the results folder cannot be made or written."""
+    """Raises OSError where the results folder cannot be made or written, or has links out of it."""
     probe = folder / ".writable"
+    try:
+        check_inside(folder, [probe.name, "checkpoints", "figures", "tables"])
+    except ValueError as error:
+        raise OSError(str(error)) from None
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch()

@@ -17,9 +17,10 @@ from typing import Any
 
 import pandas as pd
 
-from jaxlstm.report.text import exact_text, is_missing, python_value
+from jaxlstm.report.text import exact_text, is_missing, python_value, shorten
 
 STATUSES = ("ok", "failed")
+_WHOLE = re.compile(r"-?[0-9]{1,19}")
 
 # A spreadsheet runs cells that begin like these as formulas, unless an apostrophe stands before them.
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
@@ -42,10 +43,21 @@ class Kind:
     dtype: type
 
 
+# Tables hold whole numbers in 64 bits.
+_LARGEST = 2**63
+
+
 def _write_whole(value: Any) -> str:
-    if int(value) != value:
+    if int(value) != value or not -_LARGEST <= value < _LARGEST:
         raise ValueError(value)
     return repr(int(value))
+
+
+def _read_whole(field: str) -> int:
+    # Python's own `int` takes underscores, blanks and any script's digits, and refuses long texts.
+    if not _WHOLE.fullmatch(field) or not -_LARGEST <= int(field) < _LARGEST:
+        raise ValueError(field)
+    return int(field)
 
 
 def _write_number(value: Any) -> str:
@@ -53,6 +65,8 @@ def _write_number(value: Any) -> str:
 
 
 def _read_number(field: str) -> float:
+    if not field.isascii() or "_" in field:  # which `float` takes
+        raise ValueError(field)
     return float(field) if field else math.nan
 
 
@@ -74,7 +88,7 @@ def _check_status(value: Any) -> str:
     return str(value)
 
 
-WHOLE = Kind("a whole number", _write_whole, int, int)
+WHOLE = Kind("a whole number", _write_whole, _read_whole, int)
 NUMBER = Kind("a number", _write_number, _read_number, float)
 FLAG = Kind("0 or 1", _write_flag, _read_flag, int)
 TEXT = Kind("a text", exact_text, str, str)
@@ -217,7 +231,8 @@ def parse_csv(
                 values.append(kind.read(field))
             except ValueError:
                 raise ValueError(
-                    f"{path}: line {line}, column {name!r}: {field!r} found, {kind.name} is needed"
+                    f"{path}: line {line}, column {name!r}: {shorten(repr(field), 60)} found, "
+                    f"{kind.name} is needed"
                 ) from None
         table[name] = pd.Series(values, dtype=None if values else kind.dtype)
     return pd.DataFrame(table, columns=header)

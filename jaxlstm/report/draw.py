@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from jaxlstm.report.draw_predictions import FIGURES as PREDICTION_FIGURES
@@ -13,7 +14,7 @@ from jaxlstm.report.draw_predictions import Drawn, draw_predictions
 from jaxlstm.report.figure_curves import learning_curves, measure_name, metric_names
 from jaxlstm.report.figure_grid import grid_map
 from jaxlstm.report.figure_style import figure_bytes
-from jaxlstm.report.files import Run, load_run, write_atomic, write_run_files
+from jaxlstm.report.files import Run, check_inside, load_run, write_atomic, write_run_files
 from jaxlstm.report.page import Image, embed, render
 from jaxlstm.report.problem import problem_of, section
 from jaxlstm.report.tables import best_cell
@@ -38,7 +39,8 @@ def save_run(run: Run, folder: str | os.PathLike[str]) -> Path:
         The path of `report.html`.
 
     Raises:
-        ValueError: A table of the run lacks a column or holds something of another kind.
+        ValueError: A table of the run lacks a column, a table or a field holds something of
+            another kind, or a file of the folder is a link out of it.
     """
     write_run_files(run, folder)
     return redraw(folder)
@@ -55,18 +57,22 @@ def redraw(folder: str | os.PathLike[str]) -> Path:
 
     Raises:
         FileNotFoundError: A file is missing; the sentence names it.
-        ValueError: A file is damaged; the sentence names the file and the line or column.
+        ValueError: A file is damaged or is a link out of the folder; the sentence names the file,
+            and its line, column or field.
     """
     folder = Path(folder)
+    check_inside(folder, ["report.html"])
     run = load_run(folder)
-    images = write_figures(folder, FIGURES, _figures(run, None), _figures(run, PHONE))
+    with np.errstate(over="ignore", invalid="ignore"):  # of a loss that has diverged to 1e308
+        images = write_figures(folder, FIGURES, _figures(run, None), _figures(run, PHONE))
+        page = render(run, images)
     path = folder / "report.html"
-    write_atomic(path, render(run, images))
+    write_atomic(path, page)
     return path
 
 
 def write_figures(
-    folder: Path, names: Iterable[str], wide: Mapping[str, Drawn], narrow: Mapping[str, Drawn]
+    folder: Path, names: Collection[str], wide: Mapping[str, Drawn], narrow: Mapping[str, Drawn]
 ) -> dict[str, Image]:
     """Write figures into the folder `figures` of a report, and return them for its page.
 
@@ -78,7 +84,11 @@ def write_figures(
 
     Returns:
         The images by name.
+
+    Raises:
+        ValueError: A figure's file, or the folder of figures, is a link out of the folder.
     """
+    check_inside(folder, [f"figures/{name}.{kind}" for name in names for kind in KINDS])
     # All are drawn before the first is written: a failure leaves the folder as it was.
     files, images = finish_figures(wide, narrow)
     places = folder / "figures"

@@ -36,7 +36,7 @@ from jaxlstm.report.figure_samples import (
     spectrum_sheet,
     trace_sheet,
 )
-from jaxlstm.report.files import csv_text, json_text, write_atomic
+from jaxlstm.report.files import check_inside, csv_text, json_text, write_atomic
 from jaxlstm.report.sequences import Sequences
 from jaxlstm.report.target_tables import bin_targets
 
@@ -76,7 +76,7 @@ def save_exploration(
         The path of `report.html`.
 
     Raises:
-        ValueError: `samples` is below 1.
+        ValueError: `samples` is below 1, or a file of the folder is a link out of it.
     """
     if samples < 1:
         raise ValueError(f"samples must be 1 or more, got {samples}.")
@@ -100,6 +100,7 @@ def save_exploration(
     names = dict.fromkeys(
         ["class_counts", "targets", *_SHEETS, *sheets.values(), "people", "lengths"]
     )
+    check_inside(folder, [*texts, "report.html"])
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -128,7 +128,7 @@ def _facets(
         here = np.ones(len(cells), dtype=bool)
         title = []
         for name, text in zip(rest, texts, strict=True):
-            same = cells[name].map(exact_text).to_numpy() == text
+            same = [exact_text(value) == text for value in cells[name]]
             here &= same
             shown = value_text(_rounded(python_value(cells[name].to_numpy()[same][0])))
             title.append((_bare_name(name), shown))

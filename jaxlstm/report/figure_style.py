@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import re
 import textwrap
 import threading
 import unicodedata
@@ -18,6 +19,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
 
+from jaxlstm.plain_text import visible
 from jaxlstm.report.text import shorten
 
 INK = "#1d2329"
@@ -167,18 +169,16 @@ def figure_bytes(figure: Figure, kind: str) -> bytes:
 def label(text: str) -> str:
     """Return `text` such that Matplotlib draws it as it is.
 
-    A dollar sign starts no formula, a line break or a control character is a space, and a
-    character that no font at hand can draw is a white square, without a warning.
+    A dollar sign starts no formula, a line break is a space, a control character shows as its
+    escape, and a character that no font at hand can draw is a white square, without a warning.
     """
     characters = []
-    for character in text:
-        category = unicodedata.category(character)
-        if category == "Cf":  # joiners and direction marks have no glyph of their own
-            continue
-        if category in ("Cc", "Zl", "Zp"):
-            characters.append(" ")
-        else:
-            characters.append(character if _drawable(character) else "\N{WHITE SQUARE}")
+    for character in " ".join(re.split("[\r\n\t]", text)):
+        if unicodedata.category(character) == "Cf" and visible(character) == character:
+            continue  # a joiner has no glyph of its own
+        characters += [
+            shown if _drawable(shown) else "\N{WHITE SQUARE}" for shown in visible(character)
+        ]
     return "".join(characters).replace("$", r"\$")
 
 

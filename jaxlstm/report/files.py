@@ -7,7 +7,7 @@ import json
 import math
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,9 @@ from jaxlstm.report.csv_tables import (
     csv_text,
     parse_csv,
 )
+from jaxlstm.report.fields import CONFIG, SUMMARY, check_fields
 from jaxlstm.report.problem import Problem, problem_of
+from jaxlstm.report.tables import count_confusion
 from jaxlstm.report.text import exact_text, is_missing
 
 RESULT_COLUMNS: dict[str, Kind] = {
@@ -58,6 +60,8 @@ PREDICTION_COLUMNS: dict[str, Kind] = {
     "seasonal_naive": NUMBER,
 }
 PARTS = ("train_", "val_")
+RUN_FILES = ("results.csv", "curves.csv", "predictions.csv", "config.json", "summary.json")
+_SCHEMAS = {"config.json": CONFIG, "summary.json": SUMMARY}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -111,6 +115,29 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def check_inside(folder: Path, names: Iterable[str]) -> None:
+    """Check that no file of a folder leads out of it.
+
+    A folder may come from elsewhere: a link in it, of a file or of a folder of files, could show
+    another file's content on the page, or have another file written or removed.
+
+    Args:
+        folder: A results folder; may be a link itself, and need not exist.
+        names: Its files and folders, `"figures/grid.png"`, whether they exist or not.
+
+    Raises:
+        ValueError: One is, or stands behind, a link out of the folder; the sentence names it.
+    """
+    root = os.path.realpath(folder)
+    for name in names:
+        target = os.path.realpath(folder / name)
+        if not Path(target).is_relative_to(root):
+            raise ValueError(
+                f"{folder / name} leads out of the results folder, to {target}: "
+                "remove that link, which is neither read nor written through"
+            )
+
+
 def write_run_files(run: Run, folder: str | os.PathLike[str]) -> None:
     """Write the tables and the settings of a run, without figures and page.
 
@@ -121,13 +148,16 @@ def write_run_files(run: Run, folder: str | os.PathLike[str]) -> None:
         folder: Where to; made if it does not exist.
 
     Raises:
-        ValueError: A table lacks a column, or a column holds something of another kind.
+        ValueError: A table lacks a column; a column or a field holds something of another kind; a
+            file of the folder is a link out of it.
     """
     texts: dict[str, str | None] = {
         "config.json": json_text(sorted_sections(run.config, "config", "versions"), "config"),
         "summary.json": json_text(run.summary, "summary"),
         "predictions.csv": None,
     }
+    for name, schema in _SCHEMAS.items():
+        check_fields(json.loads(texts[name] or ""), schema, f"run.{name.removesuffix('.json')}")
     problem = problem_of(run.config, "run.config")
     for name, frame, required in (
         ("results", run.results, RESULT_COLUMNS),
@@ -139,7 +169,9 @@ def write_run_files(run: Run, folder: str | os.PathLike[str]) -> None:
         names = [str(column) for column in run.predictions.columns]
         columns = prediction_columns(names, problem)
         texts["predictions.csv"] = csv_text(run.predictions, columns, "predictions")
+        _check_labels(run.predictions, problem, "run.predictions")
     folder = Path(folder)
+    check_inside(folder, texts)
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
         if text is None:  # predictions of an earlier run in this folder are not this run's
@@ -162,14 +194,22 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
 
     Raises:
         FileNotFoundError: A file is missing; the sentence names it.
-        ValueError: A file is damaged; the sentence names the file and the line or column.
+        ValueError: A file is damaged or is a link out of the folder; the sentence names the file,
+            and its line, column or field.
     """
     folder = Path(folder)
+    check_inside(folder, RUN_FILES)
     results, curves, predictions = (
         folder / f"{name}.csv" for name in ("results", "curves", "predictions")
     )
     config = _read_json(folder / "config.json")
     problem = problem_of(config, str(folder / "config.json"))
+    predicted = None
+    if predictions.exists():
+        predicted = parse_csv(
+            _read_text(predictions), predictions, lambda names: prediction_columns(names, problem)
+        )
+        _check_labels(predicted, problem, str(predictions))
     return Run(
         results=parse_csv(
             _read_text(results), results, lambda names: metric_columns(names, RESULT_COLUMNS)
@@ -179,11 +219,7 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
         ),
         config=config,
         summary=_read_json(folder / "summary.json"),
-        predictions=parse_csv(
-            _read_text(predictions), predictions, lambda names: prediction_columns(names, problem)
-        )
-        if predictions.exists()
-        else None,
+        predictions=predicted,
     )
 
 
@@ -217,8 +253,20 @@ def prediction_columns(names: Sequence[str], problem: Problem) -> dict[str, Kind
     return required | {name: kind for name, kind in PREDICTION_COLUMNS.items() if name in names}
 
 
+def _check_labels(predictions: pd.DataFrame, problem: Problem, where: str) -> None:
+    """Check that the labels are classes of the task, where it names them."""
+    if problem.task == "classification" and problem.classes:
+        true, predicted = (predictions[name].tolist() for name in ("true", "predicted"))
+        try:
+            count_confusion(true, predicted, problem.classes)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
+
+
 def _read_text(path: Path) -> str:
     try:
+        if path.exists() and not path.is_file():  # a pipe, which would wait for ever
+            raise ValueError(f"{path} is not a file; a run's folder holds it as one")
         data = path.read_bytes()
     except FileNotFoundError:
         raise FileNotFoundError(
@@ -275,11 +323,20 @@ def _jsonable(value: Any) -> Any:
 def _read_json(path: Path) -> dict[str, Any]:
     text = _read_text(path)
     try:
-        value = json.loads(text)
+        value = json.loads(text, parse_constant=_refuse)
     except json.JSONDecodeError as error:
         raise ValueError(
             f"{path}: line {error.lineno}, column {error.colno}: not valid JSON: {error.msg}"
         ) from None
+    except RecursionError:
+        raise ValueError(f"{path} is nested too deep to be read") from None
+    except ValueError as error:  # NaN, which is not JSON, or a number of thousands of digits
+        raise ValueError(f"{path}: not valid JSON: {error}") from None
     if not isinstance(value, dict):
         raise ValueError(f"{path} holds a JSON {type(value).__name__}; an object is needed")
+    check_fields(value, _SCHEMAS[path.name], str(path))
     return value
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number there; null is one that is missing")

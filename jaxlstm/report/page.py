@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import functools
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 import jinja2
 import numpy as np
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from jaxlstm.plain_text import visible
 from jaxlstm.report.facts import (
     Facts,
     count_facts,
@@ -167,7 +170,9 @@ def _described(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def fill(template: str, context: Mapping[str, Any]) -> str:
-    """Return a template of this package as a page, every text of the context escaped.
+    """Return a template of this package as a page.
+
+    Every text of the context is escaped, and its control characters are shown.
 
     Args:
         template: The file's name.
@@ -176,14 +181,26 @@ def fill(template: str, context: Mapping[str, Any]) -> str:
     Returns:
         The HTML.
     """
-    environment = jinja2.Environment(
+    return _environment().get_template(template).render(context) + "\n"
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
         loader=jinja2.PackageLoader("jaxlstm.report", ""),
         autoescape=True,
+        finalize=_shown,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(template).render(context) + "\n"
+
+
+def _shown(value: Any) -> Any:
+    """Return a value of a template with control characters as their escapes; lines stay."""
+    if isinstance(value, Markup):
+        return Markup(visible(value, keep="\n\t"))
+    return visible(value, keep="\n\t") if isinstance(value, str) else value
 
 
 def date_text(created: Any) -> str:

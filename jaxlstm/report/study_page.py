@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from jaxlstm.report.draw import KINDS, PHONE, Drawn, finish_figures
-from jaxlstm.report.files import csv_text, json_text, sorted_sections, write_atomic
+from jaxlstm.report.files import check_inside, csv_text, json_text, sorted_sections, write_atomic
 from jaxlstm.report.page import VISIBLE_ROWS, Image, class_names, date_text, fill, pairs
 from jaxlstm.report.problem import section
 from jaxlstm.report.study_tables import cell_text, comparison_rows, table_columns
@@ -103,7 +103,7 @@ def save_study(
 
     Raises:
         ValueError: A name is no file's name or is given twice, a frame has two columns of the
-            same name, or `comparison` lacks a column.
+            same name, `comparison` lacks a column, or a file of the folder is a link out of it.
         TypeError: A section holds something else than tables and pictures.
         OSError: The folder cannot be written.
     """
@@ -141,6 +141,7 @@ def save_study(
         ],
         "notes": list(notes),
     }
+    check_inside(folder, ["report.html", "study.json", "figures", "tables", *texts, *made])
     before = _made_before(folder)
     # First with both, so that no interruption leaves a file that nobody knows of.
     first = json_text({**words, "files": sorted({*before, *made})}, "study")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from jaxlstm.plain_text import visible
 from jaxlstm.report.problem import is_number
 from jaxlstm.report.text import (
     column_texts,
@@ -78,7 +79,7 @@ def markdown_table(frame: pd.DataFrame) -> str:
 
     Returns:
         The lines, without one after the last; marks that would end a cell or begin an HTML
-        element are escaped.
+        element, and control characters, are escaped.
 
     Example:
         >>> print(markdown_table(pd.DataFrame({"network": ["a|b"], "rows": [12800]})))
@@ -98,7 +99,7 @@ def markdown_table(frame: pd.DataFrame) -> str:
 
 
 def _escaped(text: str) -> str:
-    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
+    text = visible(" ".join(text.split())).replace("&", "&amp;").replace("<", "&lt;")
     return text.replace("\\", "\\\\").replace("|", "\\|")
 
 

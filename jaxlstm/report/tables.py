@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxlstm.report.text import exact_text, sort_values
+from jaxlstm.report.text import exact_text, shorten, sort_values
 
 PREFIX = "param_"
 
@@ -193,8 +193,8 @@ def count_confusion(
     for text in seen:
         if text not in index:
             raise ValueError(
-                f"the label {text!r} is neither one of the {len(names)} classes {names[:8]!r}"
-                f"{' …' if len(names) > 8 else ''} nor an index of one"
+                f"the label {shorten(repr(text), 60)} is neither one of the {len(names)} classes "
+                f"{shorten(repr(names[:8]), 200)}{' …' if len(names) > 8 else ''} nor an index of one"
             )
     counts = np.zeros((len(names), len(names)), dtype=np.int64)
     np.add.at(

@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from jaxlstm.plain_text import visible
+
 # Only brackets of plain numbers are ever evaluated, so a parameter's text cannot run or warn.
 _NUMBERS_IN_BRACKETS = re.compile(r"^[(\[][-+0-9.eE, ]*[)\]]$")
 
@@ -93,7 +95,11 @@ def _numbers(value: Any) -> tuple[float, ...] | None:
 
 
 def shorten(text: str, length: int) -> str:
-    """Cut `text` to `length` characters, the last one an ellipsis where something is lost."""
+    """Cut `text` to `length` characters, the last one an ellipsis where something is lost.
+
+    Control characters count as their escapes, which is how they are shown.
+    """
+    text = visible(text, keep="\n\t")
     return text if len(text) <= length else text[: max(length - 1, 0)].rstrip() + "…"
 
 
