@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any, cast
+from typing import Any
 
 import jax
 import numpy as np
@@ -20,6 +20,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from jaxlstm.estimators.inputs import is_sequence_data, targets_of, weight_of
 from jaxlstm.grid import cluster, processes
+from jaxlstm.grid.checkpoint import Checkpoint
+from jaxlstm.grid.fingerprint import code_version, digest
 from jaxlstm.grid.outcome import INTERRUPTED, Outcome
 from jaxlstm.grid.plan import Plan, make_plan
 from jaxlstm.grid.prepare import Prepared, estimator_of
@@ -27,8 +29,8 @@ from jaxlstm.grid.results import curve_table, cv_results, trial_table
 from jaxlstm.grid.routing import Routed, route, weight_name
 from jaxlstm.grid.scoring import Scoring, accepts_weight, call_scorer
 from jaxlstm.grid.session import Session
-from jaxlstm.grid.space import Problem
-from jaxlstm.grid.store import Store, code_version, digest
+from jaxlstm.grid.space import Problem, Trial
+from jaxlstm.grid.store import Store
 from jaxlstm.train.hyperparameters import NUMBERS, check_number
 
 
@@ -139,12 +141,13 @@ class LaneSearch(BaseSearchCV):
         self,
         problem: Problem,
         measure: bool | None,
-        store: Store | None = None,
+        checkpoint: Checkpoint | None = None,
         layout: str | None = None,
     ) -> Plan:
         layout = layout or self.layout
-        if store and layout == "auto":
-            layout = store.notes.get("layout", layout)  # a search goes on as it began
+        notes = checkpoint.store.notes if checkpoint else {}
+        if layout == "auto":
+            layout = notes.get("layout", layout)  # a search goes on as it began
         memory_limit = self.memory_limit
         if jax.process_count() > 1:
             if layout in ("loop", "stream"):
@@ -161,8 +164,8 @@ class LaneSearch(BaseSearchCV):
             memory_limit=memory_limit,
             validation_freq=self.validation_freq,
         )
-        if store and "layout" not in store.notes:
-            store.note("layout", plan.layout)
+        if checkpoint and "layout" not in notes:
+            checkpoint.store.note("layout", plan.layout)
         return plan
 
     def fit(self, X: Any, y: Any = None, groups: Any = None, **params: Any) -> Any:
@@ -215,9 +218,9 @@ class LaneSearch(BaseSearchCV):
                 )
             processes.check_same(_data_digests(prepared, routed.score_weight))
         session = Session(self, prepared, scoring)
-        with self._opened_store(prepared, routed) as session.store:
+        with self._opened_checkpoint(session, routed) as session.checkpoint:
             self._try(session)
-            broken = session.store.broken if session.store else None
+            broken = session.checkpoint.store.broken if session.checkpoint else None
         if broken:
             warnings.warn(broken, RuntimeWarning, stacklevel=2)
         self.interrupted_ = session.is_interrupted
@@ -252,7 +255,8 @@ class LaneSearch(BaseSearchCV):
         return float(score[self.refit] if isinstance(score, Mapping) else score)
 
     @contextlib.contextmanager
-    def _opened_store(self, prepared: Prepared, routed: Routed) -> Iterator[Store | None]:
+    def _opened_checkpoint(self, session: Session, routed: Routed) -> Iterator[Checkpoint | None]:
+        prepared = session.prepared
         if self.checkpoint_dir is None:
             yield None
             return
@@ -262,22 +266,28 @@ class LaneSearch(BaseSearchCV):
                 "checkpoint_dir needs a random_state that is an integer, so that a search that goes on"
                 f" draws what it drew before; got {self.random_state!r}."
             )
-        settings = {
-            name: value
-            for name, value in self.get_params(deep=False).items()
-            if name not in _FREE and name != "estimator"
-        }
-        fingerprint = _data_digests(prepared, routed.score_weight) | {
-            "settings": digest(type(self).__name__, settings, prepared.base),
-            "code": code_version(),
-        }
+        fingerprint = _data_digests(prepared, routed.score_weight) | {"code": code_version()}
+        scores = digest(self.scoring, self.return_train_score, routed.is_enabled)
+        memo: dict[Any, Any] = {}
+        cells: dict[int, str] = {}
+
+        def describe(trial: Trial) -> str:
+            """A cell's estimator, but for what its trials say themselves, and how it is scored."""
+            if trial.cell not in cells:
+                estimator = clone(prepared.estimators[trial.cell])
+                last = estimator_of(estimator)
+                last.set_params(**dict.fromkeys(_OF_TRIALS & last.get_params(deep=False).keys()))
+                cells[trial.cell] = digest(estimator, memo=memo)
+            fold = prepared.folds[trial.fold]
+            return digest(cells[trial.cell], scores, fold.train, fold.validation)
 
         def opened() -> Store:
             return Store(self.checkpoint_dir, fingerprint, every=self.checkpoint_every)
 
         several = jax.process_count() > 1
         with processes.FirstStore(opened) if several else opened() as store:
-            yield cast(Store, store)
+            common = fingerprint["data"], fingerprint["code"]
+            yield Checkpoint(store, common, describe, self.validation_freq)
 
     def _collect(self, session: Session) -> None:
         """Sets the fitted attributes from the trials' outcomes."""
@@ -321,9 +331,9 @@ class LaneSearch(BaseSearchCV):
         is_one = session.executions == 1 and cluster.active_cluster(self.n_jobs) is None
         plan = session.plan
         if plan is None or session.executions > 1:
-            plan = self._plan(problem, False, store=session.store, layout=session.layout)
+            plan = self._plan(problem, False, layout=session.layout)
         elif is_one and plan.layout == "loop" and session.trained and not self.interrupted_:
-            plan = self._plan(problem, True, store=session.store, layout="loop")
+            plan = self._plan(problem, True, layout="loop")
         groups = {
             problem.trials[place].index: number
             for number, group in enumerate(plan.groups)
@@ -404,8 +414,8 @@ class LaneSearch(BaseSearchCV):
             self.feature_names_in_ = self.best_estimator_.feature_names_in_
 
 
-# Parameters of a search that may change when it goes on: they do not touch its numbers.
-_FREE = ("n_jobs", "layout", "memory_limit", "checkpoint_dir", "checkpoint_every", "verbose")
+# Parameters of an estimator that its trials know better, or that do not touch their numbers.
+_OF_TRIALS = {"epochs", "random_state", "verbose"}
 
 
 def _data_digests(prepared: Prepared, score_weight: Any) -> dict[str, str]:

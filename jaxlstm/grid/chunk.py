@@ -13,13 +13,13 @@ import jax
 import numpy as np
 
 from jaxlstm.grid import processes, programs
+from jaxlstm.grid.checkpoint import Checkpoint
 from jaxlstm.grid.groups import lane_epochs
 from jaxlstm.grid.lanes import Devices, Lanes
 from jaxlstm.grid.outcome import LaneRun, Outcome, Progress
 from jaxlstm.grid.plan import Chunk, Plan
 from jaxlstm.grid.space import Problem, Trial
 from jaxlstm.grid.states import own_state, slot_state, wide_state
-from jaxlstm.grid.store import Store
 from jaxlstm.train.trial import Metrics, State
 
 logger = logging.getLogger("jaxlstm")
@@ -46,7 +46,7 @@ class Run:
     needs_weights: Callable[[Trial], bool]
     finish: Callable[[Trial, Outcome], None]  # scores, saves and reports a trial
     progress: Progress | None
-    store: Store | None
+    checkpoint: Checkpoint | None  # where lanes in work are saved
     keep_runs: bool
     begun: Mapping[int, LaneRun]  # by the first trial of their lane
     outcomes: dict[int, Outcome]
@@ -68,7 +68,8 @@ class ChunkRun:
         self.waiting = deque(self._lane_runs(chunk))
         first = self.problem.trials[chunk.lanes[0].trials[0]]
         self.variant = first.variant
-        self.name = f"chunk-{chunk.group}-{first.index}"
+        checkpoint = run.checkpoint
+        self.name = checkpoint.chunk_name(self.problem, chunk.lanes) if checkpoint else ""
         x = self.problem.datasets[self.variant].x
         self.row = np.zeros((1, *x.shape[1:]), x.dtype)
         self.slots: list[LaneRun | None] = []
@@ -123,8 +124,8 @@ class ChunkRun:
         run = self.run
         self.slots = [None] * slots
         self.lanes = Lanes(self.problem, self.group, run.devices, self.variant, slots)
-        if run.store:
-            run.store.begin(self.key)
+        if run.checkpoint:
+            run.checkpoint.states.begin(self.name)
         start = time.perf_counter()
         while True:
             self._fill()
@@ -141,21 +142,14 @@ class ChunkRun:
             if run.queue.stopped:
                 self._save()
                 return
-            if run.store and run.store.is_due(self.key):
+            if run.checkpoint and run.checkpoint.states.is_due(self.name):
                 self._save()
             self._narrow()
         self._drop_saves()
 
-    @property
-    def key(self) -> str:
-        """Name of a save: what it can be read back as depends on the number of slots."""
-        return f"{self.name}-{len(self.slots)}"
-
-    def _drop_saves(self, but: str = "") -> None:
-        store = self.run.store
-        for key in store.saved() if store else []:
-            if store and key.startswith(f"{self.name}-") and key != but:
-                store.drop(key)
+    def _drop_saves(self) -> None:
+        if self.run.checkpoint:
+            self.run.checkpoint.states.drop(self.name)
 
     def _fill(self) -> None:
         free = [slot for slot, taken in enumerate(self.slots) if taken is None]
@@ -247,18 +241,13 @@ class ChunkRun:
 
     def _save(self) -> None:
         """Saves the lanes in work, so that they can go on after the process has died."""
-        if self.run.store is None or not any(self.slots):
+        if self.run.checkpoint is None or not any(self.slots):
             return
         while self.pending:
             self._record()
-        meta = {
-            "lanes": [
-                lane_run.to_meta(self.problem) if lane_run else None for lane_run in self.slots
-            ],
-            "group": self.chunk.group,
-        }
-        self.run.store.save(self.key, self.lanes.states(), meta)
-        self._drop_saves(but=self.key)
+        self.run.checkpoint.save_lanes(
+            self.name, self.problem, self.lanes.structure, self.lanes.states(), self.slots
+        )
 
     def _narrow(self) -> None:
         """Moves the last lanes into a smaller program where that saves more than it costs."""

@@ -23,11 +23,11 @@ import numpy as np
 from joblib.parallel import MultiprocessingBackend, get_active_backend
 
 from jaxlstm.grid import programs, run
+from jaxlstm.grid.checkpoint import Checkpoint
 from jaxlstm.grid.groups import Lane, lane_cost
 from jaxlstm.grid.outcome import INTERRUPTED, LaneRun, Outcome, Progress
 from jaxlstm.grid.plan import Chunk, Plan
 from jaxlstm.grid.space import Problem, Trial
-from jaxlstm.grid.store import Store
 
 # Tasks a worker: several, so that none waits long for the last; where lanes run side by side a task
 # should hold many.
@@ -82,7 +82,7 @@ def execute(
     needs_weights: Callable[[Trial], bool],
     progress: Progress | None = None,
     validation_freq: int = 1,
-    store: Store | None = None,
+    checkpoint: Checkpoint | None = None,
     begun: Mapping[int, LaneRun] | None = None,
     keep_runs: bool = False,
     keep_weights: bool = False,
@@ -92,7 +92,17 @@ def execute(
     The arguments are those of `jaxlstm.grid.run.execute`; ``on_finish`` and ``needs_weights`` are
     called in the workers. Finished trials are stored as their task comes back, lanes in work are not.
     """
-    outcomes, runs = run.taken_up(plan, problem, progress, store, begun, keep_weights)
+    outcomes, runs = run.taken_up(
+        plan,
+        problem,
+        on_finish=on_finish,
+        needs_weights=needs_weights,
+        progress=progress,
+        checkpoint=checkpoint,
+        begun=begun,
+        keep_weights=keep_weights,
+    )
+    trials = {trial.index: trial for trial in problem.trials}
     shared = _Shared(
         plan,
         problem,
@@ -124,16 +134,12 @@ def execute(
                         continue
                     outcome.run = _with_key(outcome.run)
                     outcomes[outcome.trial] = outcome
-                    if store:
-                        if keep_weights:
-                            run.save_weights(store, outcome)
-                        store.add(outcome.trial, outcome.to_record())
+                    if checkpoint:
+                        checkpoint.add(problem, trials[outcome.trial], outcome, keep_weights)
                     if progress:
                         progress.finished(outcome)
-    if store and all(trial.index in outcomes for trial in problem.trials):
-        for key in store.saved():
-            if key.startswith("chunk-"):  # lanes in work in a run without a cluster
-                store.drop(key)
+    if checkpoint:
+        checkpoint.drop_finished(problem, outcomes)  # lanes in work in a run without a cluster
     return run.in_order(problem, outcomes)
 
 

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from jaxlstm.grid import programs
-from jaxlstm.grid.space import Problem
+from jaxlstm.grid.space import Network, Problem
 from jaxlstm.nn import padding
 from jaxlstm.train.epoch import EVALUATION_BATCH
 from jaxlstm.train.hyperparameters import OPTIMIZERS
@@ -56,6 +56,14 @@ COSTS = {
 }
 
 
+def shares_run(network: Network, validation_freq: int) -> bool:
+    """Whether a run is the same wherever it ends, as far as it is validated on its way.
+
+    With a ``validation_freq`` above 1 it is validated where it ends, too.
+    """
+    return validation_freq == 1 or not network.watches_validation
+
+
 def share_runs(problem: Problem, validation_freq: int = 1) -> list[Lane]:
     """Puts trials that differ in their epochs alone on one lane.
 
@@ -66,7 +74,7 @@ def share_runs(problem: Problem, validation_freq: int = 1) -> list[Lane]:
     for place, trial in enumerate(problem.trials):
         key: Any = place
         network = trial.network
-        if not network.counts_epochs and (validation_freq == 1 or not network.watches_validation):
+        if not network.counts_epochs and shares_run(network, validation_freq):
             key = network.run_key, trial.variant, trial.rows, trial.seed
         members.setdefault(key, []).append(place)
     return [

@@ -13,16 +13,13 @@ from sklearn.model_selection import ParameterGrid
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state
 
-from jaxlstm.grid import programs
 from jaxlstm.grid.base import LaneSearch
-from jaxlstm.grid.groups import Lane
 from jaxlstm.grid.outcome import INTERRUPTED, LaneRun, Outcome
 from jaxlstm.grid.prepare import Prepared
 from jaxlstm.grid.rungs import Bracket, best, hyperband, successive_halving
 from jaxlstm.grid.search import drawn
 from jaxlstm.grid.session import Session
-from jaxlstm.grid.space import Problem, Trial
-from jaxlstm.grid.store import Store
+from jaxlstm.grid.space import Problem
 
 Candidates = list[dict[str, Any]]
 
@@ -365,59 +362,19 @@ def _go_on(
             begun[trial.index] = dataclasses.replace(run, read=0)
     rest = [trial for trial in problem.trials if trial.index not in done]
     if rest:
-        store, key = session.store, f"rung-{problem.trials[0].index}"
-        some = Problem(rest, problem.folds, problem.datasets)
-        if store:
-            # Saves name trials by their place, so a search that goes on must have the same ones here,
-            # whatever it knows of them.
+        some, checkpoint = Problem(rest, problem.folds, problem.datasets), session.checkpoint
+        if checkpoint:
+            # A search that goes on must plan for the same trials here, whatever it knows of them.
             some = problem
-            for index, outcome in done.items():
-                store.add(index, outcome.to_record())
-            begun |= _kept(store, key, problem, begun) if before else {}
+            for trial in problem.trials:
+                if trial.index in done:
+                    checkpoint.add(problem, trial, done[trial.index])
+            begun |= checkpoint.begun(problem, begun) if before else {}
         outcomes = session.execute(some, begun=begun, keep_runs=keep_runs)
         done = {outcome.trial: outcome for outcome in outcomes} | done
-        if store and not any(one.status == INTERRUPTED for one in outcomes):
-            store.drop(key)
+        if checkpoint and not any(one.status == INTERRUPTED for one in outcomes):
+            checkpoint.drop_begun(problem)
     return [done[trial.index] for trial in problem.trials]
-
-
-def _kept(
-    store: Store, key: str, problem: Problem, begun: dict[int, LaneRun]
-) -> dict[int, LaneRun]:
-    """Saves the lanes to go on with; where a kill has lost them, gives those saved before."""
-    places = {trial.index: place for place, trial in enumerate(problem.trials)}
-    if key not in store.saved():
-        if begun:
-            # The lanes of this iteration; those that they go on from were of another problem.
-            here = {
-                index: dataclasses.replace(run, lane=Lane((places[index],)))
-                for index, run in begun.items()
-            }
-            store.note(key, sorted(begun))
-            store.save(
-                key,
-                {str(index): run.state for index, run in here.items()},
-                {str(index): run.to_meta(problem) for index, run in here.items()},
-            )
-        return {}
-    saved = set(store.notes.get(key, []))
-    like = {
-        str(trial.index): _state_shape(problem, trial)
-        for trial in problem.trials
-        if trial.index in saved
-    }
-    found = store.load(key, like)
-    if found is None:
-        return {}
-    states, meta = found
-    runs = {int(index): LaneRun.from_meta(meta[index], places, states[index]) for index in states}
-    return {index: dataclasses.replace(run, read=0) for index, run in runs.items()}
-
-
-def _state_shape(problem: Problem, trial: Trial) -> Any:
-    x = problem.datasets[trial.variant].x
-    row = np.zeros((1, *x.shape[1:]), x.dtype)
-    return programs.state_shape(trial.network.structure, trial.network.hyperparameters, row)
 
 
 def _check_count(name: str, value: Any, *words: str | None) -> None:

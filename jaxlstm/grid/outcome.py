@@ -153,23 +153,20 @@ class LaneRun:
             stopped_early=self.stopped and not self.failed and self.epochs < trial.network.epochs,
         )
 
-    def to_meta(self, problem: Problem) -> dict[str, Any]:
-        """Everything but the state, as plain data; trials by index, their place may be another's."""
+    def to_meta(self) -> dict[str, Any]:
+        """Everything but its trials and its state, as plain data."""
         return {
-            "trials": [problem.trials[place].index for place in self.lane.trials],
             "curves": self.curves,
             "seconds": self.seconds,
             "best": self.best,
-            "read": self.read,
             "stopped": self.stopped,
             "failed": self.failed,
         }
 
     @classmethod
-    def from_meta(cls, meta: dict[str, Any], places: Mapping[int, int], state: State) -> LaneRun:
-        """The reverse of `to_meta`; ``places`` are those of the trials' indexes."""
-        lane = Lane(tuple(places[index] for index in meta["trials"]))
-        run = cls(lane, meta["curves"], meta["seconds"], meta["best"], state=state)
-        run.read, run.launched = meta["read"], run.epochs
+    def from_meta(cls, meta: Mapping[str, Any], state: State) -> LaneRun:
+        """The reverse of `to_meta`, of no trials yet."""
+        run = cls(Lane(()), meta["curves"], meta["seconds"], meta["best"], state=state)
+        run.launched = run.epochs
         run.stopped, run.failed = meta["stopped"], meta["failed"]
         return run

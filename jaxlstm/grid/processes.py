@@ -100,17 +100,17 @@ class FirstStore:
     def __init__(self, opened: Callable[[], Store]):
         self._store: Store | None = None
 
-        def start() -> tuple[dict[int, dict[str, Any]], dict[str, Any]]:
+        def start() -> tuple[str, dict[str, dict[str, Any]], dict[str, Any]]:
             self._store = opened()
-            return self._store.finished(), self._store.notes
+            return self._store.name, self._store.finished(), self._store.notes
 
-        self._finished, self._notes = from_first(start)
+        self.name, self._finished, self._notes = from_first(start)
 
-    def finished(self) -> dict[int, dict[str, Any]]:
+    def finished(self) -> dict[str, dict[str, Any]]:
         """As `Store.finished`."""
         return dict(self._finished)
 
-    def add(self, trial: int, record: Mapping[str, Any]) -> None:
+    def add(self, trial: str, record: Mapping[str, Any]) -> None:
         """As `Store.add`; every process adds every trial."""
         self._finished.setdefault(trial, dict(record))
         if self._store:

@@ -9,16 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
-import numpy as np
 
 from jaxlstm.grid import programs
+from jaxlstm.grid.checkpoint import Checkpoint
 from jaxlstm.grid.chunk import ChunkRun, Run
-from jaxlstm.grid.measure import lane_shapes
 from jaxlstm.grid.outcome import INTERRUPTED, LaneRun, Outcome, Progress, curve_names
 from jaxlstm.grid.plan import Chunk, Plan
 from jaxlstm.grid.space import Problem, Trial
-from jaxlstm.grid.store import Store
-from jaxlstm.train.trial import Weights
 
 logger = logging.getLogger("jaxlstm")
 
@@ -72,7 +69,7 @@ def execute(
     needs_weights: Callable[[Trial], bool] = lambda trial: True,
     progress: Progress | None = None,
     validation_freq: int = 1,
-    store: Store | None = None,
+    checkpoint: Checkpoint | None = None,
     begun: Mapping[int, LaneRun] | None = None,
     keep_runs: bool = False,
     keep_weights: bool = False,
@@ -92,16 +89,25 @@ def execute(
       needs_weights: whether a trial's weights are looked at; the others' are not fetched.
       progress: told what goes on.
       validation_freq: validate every so many epochs (Keras's name), and after the last.
-      store: where finished trials and lanes in work are saved; what it has is not done again.
+      checkpoint: where finished trials and lanes in work are saved; what it has is not done again.
       begun: lanes to go on with, by their first trial's index; states at their own width.
       keep_runs: whether outcomes keep their lane, to go on with; one that has stopped has no state.
-      keep_weights: whether outcomes keep their weights all the same, and ``store`` saves them;
+      keep_weights: whether outcomes keep their weights all the same, and ``checkpoint`` saves them;
         ``needs_weights`` is then to say True.
 
     Returns:
       Outcomes in the order of the problem's trials.
     """
-    outcomes, begun = taken_up(plan, problem, progress, store, begun, keep_weights)
+    outcomes, begun = taken_up(
+        plan,
+        problem,
+        on_finish=on_finish,
+        needs_weights=needs_weights,
+        progress=progress,
+        checkpoint=checkpoint,
+        begun=begun,
+        keep_weights=keep_weights,
+    )
 
     def finish(trial: Trial, outcome: Outcome) -> None:
         if on_finish:
@@ -109,10 +115,8 @@ def execute(
             if not keep_weights:
                 outcome.params = outcome.collections = None
         outcomes[trial.index] = outcome
-        if store:
-            if keep_weights:
-                save_weights(store, outcome)
-            store.add(trial.index, outcome.to_record())
+        if checkpoint:
+            checkpoint.add(problem, trial, outcome, keep_weights)
         if progress:
             progress.finished(outcome)
 
@@ -124,7 +128,8 @@ def execute(
         needs_weights,
         finish,
         progress,
-        store if jax.process_count() == 1 else None,  # lanes of several processes are not saved
+        # Lanes of several processes are not saved.
+        checkpoint if jax.process_count() == 1 else None,
         keep_runs,
         begun,
         outcomes,
@@ -161,59 +166,34 @@ def execute(
         raise
     finally:
         pool.shutdown(wait=waits)
+    if checkpoint:
+        checkpoint.drop_finished(problem, outcomes)
     return in_order(problem, outcomes)
 
 
 def taken_up(
     plan: Plan,
     problem: Problem,
+    *,
+    on_finish: Callable[[Trial, Outcome], Any] | None,
+    needs_weights: Callable[[Trial], bool],
     progress: Progress | None,
-    store: Store | None,
+    checkpoint: Checkpoint | None,
     begun: Mapping[int, LaneRun] | None,
-    keep_weights: bool = False,
+    keep_weights: bool,
 ) -> tuple[dict[int, Outcome], dict[int, LaneRun]]:
-    """What there is of a run before it starts: outcomes by trial, lanes in work by their first."""
+    """What there is of a run before it starts: outcomes by trial, lanes in work by their first.
+
+    The arguments are those of `execute`.
+    """
     runs = dict(begun or {})
-    if store is None:
+    if checkpoint is None:
         return {}, runs
-    trials = {trial.index: trial for trial in problem.trials}
-    outcomes = {
-        index: Outcome.from_record(index, record)
-        for index, record in store.finished().items()
-        if index in trials
-    }
-    if keep_weights:
-        outcomes = {
-            index: outcome
-            for index, outcome in outcomes.items()
-            if outcome.failed or _has_weights(store, problem, trials[index], outcome)
-        }
+    outcomes = checkpoint.outcomes(problem, on_finish, needs_weights, keep_weights)
     if progress:
         for outcome in outcomes.values():
             progress.finished(outcome)
-    return outcomes, runs | _saved_runs(plan, problem, store)
-
-
-def save_weights(store: Store, outcome: Outcome) -> None:
-    """Saves a finished trial's weights, before its record says that it is finished."""
-    if outcome.failed is None:
-        store.save(_weights_key(outcome.trial), Weights(outcome.params, outcome.collections))
-
-
-def _has_weights(store: Store, problem: Problem, trial: Trial, outcome: Outcome) -> bool:
-    """Gives an outcome the weights that are saved of it; False where there are none."""
-    x = problem.datasets[trial.variant].x
-    row = np.zeros((1, *x.shape[1:]), x.dtype)
-    like = programs.weights_shape(trial.network.structure, row)
-    found = store.load(_weights_key(trial.index), like)
-    if found is None:
-        return False
-    outcome.params, outcome.collections = found[0]
-    return True
-
-
-def _weights_key(trial: int) -> str:
-    return f"weights-{trial}"
+    return outcomes, runs | checkpoint.lane_runs(plan, problem, outcomes)
 
 
 def in_order(problem: Problem, outcomes: Mapping[int, Outcome]) -> list[Outcome]:
@@ -224,38 +204,3 @@ def in_order(problem: Problem, outcomes: Mapping[int, Outcome]) -> list[Outcome]
         return Outcome(trial.index, {name: [] for name in names}, failed=INTERRUPTED)
 
     return [outcomes.get(trial.index) or interrupted(trial) for trial in problem.trials]
-
-
-def _saved_runs(plan: Plan, problem: Problem, store: Store) -> dict[int, LaneRun]:
-    """The lanes that were in work when the process died, by their first trial's index."""
-    runs: dict[int, LaneRun] = {}
-    places = {trial.index: place for place, trial in enumerate(problem.trials)}
-    groups = {place: one for one in plan.groups for place in one.trials}
-    for key in store.saved():
-        kind, *numbers = key.split("-")
-        if kind != "chunk" or int(numbers[1]) not in places:
-            continue
-        _, index, slots = numbers
-        group = groups[places[int(index)]]
-        trial = problem.trials[group.lanes[0].trials[0]]
-        x = problem.datasets[trial.variant].x
-        row = np.zeros((1, *x.shape[1:]), x.dtype)
-        like = programs.state_shape(group.structure, trial.network.hyperparameters, row)
-        try:
-            found = store.load(key, lane_shapes(like, int(slots)))
-        except ValueError:  # of another layout and other widths: its lanes begin again
-            continue
-        if found is None:
-            continue
-        states, meta = found
-        for slot, lane in enumerate(meta["lanes"]):
-            first = lane["trials"][0] if lane is not None else None
-            if first not in places:
-                continue
-            if groups[places[first]].structure.module != group.structure.module:
-                continue  # padded to a width that its program no longer has
-            state = jax.tree.map(lambda leaf, slot=slot: leaf[slot], states)
-            found_run = LaneRun.from_meta(lane, places, state)
-            if first not in runs or runs[first].epochs < found_run.epochs:
-                runs[first] = found_run
-    return runs

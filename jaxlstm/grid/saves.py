@@ -106,7 +106,7 @@ def load(folder: Path, like: Any, damaged: Callable[[str], None]) -> tuple[Any, 
       folder: its folder.
       like: a tree of the same structure, shapes and types; a leaf comes back as a JAX array (on the
         same devices), NumPy array or number as it is here. Abstract leaves give NumPy arrays, or
-        random keys.
+        random keys. Or a function that makes it from the meta; None: it is not wanted.
       damaged: called with a sentence for each save that is left out.
 
     Raises:
@@ -121,7 +121,8 @@ def load(folder: Path, like: Any, damaged: Callable[[str], None]) -> tuple[Any, 
                 f"the saved state {folder.name}/{number} is damaged and is left out ({one_line(error)})"
             )
         else:
-            return _restore(about, leaves, like), about["meta"]
+            wanted = like(about["meta"]) if callable(like) else like
+            return None if wanted is None else (_restore(about, leaves, wanted), about["meta"])
     return None
 
 

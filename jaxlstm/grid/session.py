@@ -11,6 +11,8 @@ import jax
 import numpy as np
 
 from jaxlstm.grid import cluster, processes
+from jaxlstm.grid.checkpoint import Checkpoint
+from jaxlstm.grid.fingerprint import digest
 from jaxlstm.grid.outcome import INTERRUPTED, LaneRun, Outcome
 from jaxlstm.grid.plan import Plan
 from jaxlstm.grid.prepare import Prepared
@@ -18,7 +20,6 @@ from jaxlstm.grid.progress import LiveProgress
 from jaxlstm.grid.run import execute
 from jaxlstm.grid.scoring import Scoring
 from jaxlstm.grid.space import Problem, Trial
-from jaxlstm.grid.store import Store, digest
 
 
 class Session:
@@ -26,7 +27,7 @@ class Session:
 
     def __init__(self, search: Any, prepared: Prepared, scoring: Scoring):
         self.search, self.prepared, self.scoring = search, prepared, scoring
-        self.store: Store | None = None
+        self.checkpoint: Checkpoint | None = None
         self.trials: list[Trial] = []
         self.outcomes: list[Outcome] = []
         #: How lanes run, once that is settled: the same way in all calls of `execute`.
@@ -87,12 +88,16 @@ class Session:
         where = cluster.active_cluster(search.n_jobs)
         # Memory matters before the run where lanes share a device.
         measure = None if where is None else False
-        plan = search._plan(problem, measure, store=self.store, layout=self.layout)
+        checkpoint, left = self.checkpoint, len(problem.trials)
+        if checkpoint:
+            left -= checkpoint.count(problem, is_first=not self.executions)
+        self.trained |= left > 0
+        if not left:
+            measure = False  # no program is needed
+        plan = search._plan(problem, measure, checkpoint=checkpoint, layout=self.layout)
         self.layout, self.executions, self.plan = plan.layout, self.executions + 1, plan
-        if self.store:
-            self.store.require(state_bytes(plan))
-        known = self.store.finished() if self.store else {}
-        self.trained |= any(trial.index not in known for trial in problem.trials)
+        if checkpoint:
+            checkpoint.store.require(state_bytes(plan))
         display: Any = contextlib.nullcontext()
         if search.verbose and jax.process_index() == 0:
             display = LiveProgress(plan, problem)
@@ -105,7 +110,7 @@ class Session:
                 needs_weights=self.scoring.needs_weights,
                 progress=progress,
                 validation_freq=search.validation_freq,
-                store=self.store,
+                checkpoint=checkpoint,
                 begun=begun,
                 keep_runs=keep_runs,
                 keep_weights=search.return_estimator,

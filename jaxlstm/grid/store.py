@@ -1,33 +1,30 @@
 """What a search writes so that it can go on after a kill: finished trials and states in training.
 
-The folder holds ``search.json`` (whose search it is), ``finished.jsonl`` (one line a finished trial,
-only ever appended to) and ``states/<key>/<number>`` (Orbax saves). At every moment what is there is
-whole, or recognised as torn and left out.
+The folder holds ``search.json`` (what data, splits and code its trials are of), ``finished.jsonl``
+(`jaxlstm.grid.journal`), ``notes.json`` and ``states/<key>/<number>`` (`jaxlstm.grid.saves`), all of
+them with digests. At every moment what is there is whole, or recognised as torn or damaged and left
+out. Nothing in it is ever run as code.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import json
 import logging
-import math
-import operator
 import os
 import re
 import shutil
 import threading
 import time
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 from urllib.parse import quote, unquote
 
-import numpy as np
-
 from jaxlstm.grid import saves
 from jaxlstm.grid.fingerprint import code_version, digest
+from jaxlstm.grid.journal import Journal, plain, sealed, unsealed, write_atomically
 
 fcntl: ModuleType | None
 try:
@@ -41,6 +38,8 @@ __all__ = ["Store", "code_version", "digest"]
 
 _OTHERS = "Choose another folder for this search, or delete that one."
 
+_FILES = {"search.json", "finished.jsonl", "notes.json", "lock", "states"}
+
 
 class Store:
     """A search's folder: opened or created, and this process's alone until it is closed.
@@ -52,14 +51,17 @@ class Store:
 
     Args:
       folder: where; created with its parents if it is not there.
-      fingerprint: what must be the same for a search to go on here: part ("data") to description or
-        digest.
+      fingerprint: what must be the same for a search to keep its trials here: part ("data") to
+        description or digest.
       every: seconds between two saves of one key.
 
     Raises:
       ValueError: the folder belongs to another search, to something else or to a live process, its
-        files are damaged, or ``every`` is not a number of seconds.
+        search.json is damaged, or ``every`` is not a number of seconds.
       OSError: the folder cannot be written.
+
+    Warns:
+      RuntimeWarning: damaged lines of finished.jsonl, or a damaged notes.json, are left out.
     """
 
     def __init__(
@@ -76,17 +78,18 @@ class Store:
         self._name = f"checkpoint_dir {os.fspath(folder)!r}"
         self._lock = threading.Lock()
         self._since: dict[str, float] = {}
-        self._finished: dict[int, dict[str, Any]] = {}
         self._failures: dict[str, str] = {}  # "records" or "states" -> what happened
-        self._synced = -math.inf
         self._claim: int | None = None
-        self._journal: int | None = None
+        self._journal: Journal | None = None
         try:
             self._check_ours()
             self.folder.mkdir(parents=True, exist_ok=True)
             self._claim = self._claim_folder()
-            self._check_fingerprint({part: str(text) for part, text in fingerprint.items()})
-            self._journal = self._open_journal()
+            parts = {part: str(text) for part, text in fingerprint.items()}
+            self._check_fingerprint(parts)
+            self._journal = self._open_journal(digest(parts))
+            self._finished = self._journal.records
+            self._notes = self._read_notes()
             self._clean_states()
         except OSError as error:
             self.close()
@@ -104,6 +107,11 @@ class Store:
             # A kill before search.json was written leaves the others.
             if "search.json" in names or names <= {"lock", "search.json.new"}:
                 return
+            if names <= _FILES | {f"{name}.new" for name in _FILES}:
+                raise ValueError(
+                    f"{self._name} cannot be used: its search.json is missing, so nothing says which"
+                    f" search it holds. {_OTHERS}"
+                )
             raise ValueError(
                 f"{self._name} is a folder with other files in it, such as {min(names)!r}. Choose an"
                 " empty or a new folder."
@@ -133,21 +141,26 @@ class Store:
     def _check_fingerprint(self, fingerprint: dict[str, str]) -> None:
         path = self.folder / "search.json"
         if not path.exists():
-            text = json.dumps({"fingerprint": fingerprint}, indent=1)
-            _write_atomically(path, text.encode())
+            write_atomically(path, sealed({"fingerprint": fingerprint}))
             return
+        text = path.read_bytes()
         try:
-            there = json.loads(path.read_bytes())["fingerprint"]
-            parts = sorted(
-                part
-                for part in there.keys() | fingerprint.keys()
-                if there.get(part) != fingerprint.get(part)
-            )
-        except (ValueError, TypeError, KeyError, AttributeError, UnicodeDecodeError):
+            there = unsealed(text)["fingerprint"]
+        except ValueError:
+            if re.match(rb'\s*{\s*"fingerprint": *{[^{}]*}\s*}\s*$', text):
+                raise ValueError(
+                    f"{self._name} was written by an earlier version of jaxlstm, whose records are"
+                    f" of another form (search.json). {_OTHERS}"
+                ) from None
             raise ValueError(
                 f"{self._name} cannot be used: its search.json is damaged, so nothing says which"
                 f" search it holds. {_OTHERS}"
             ) from None
+        parts = sorted(
+            part
+            for part in there.keys() | fingerprint.keys()
+            if there.get(part) != fingerprint.get(part)
+        )
         if parts:
             one = len(parts) == 1 and not parts[0].endswith(("a", "s"))  # "the data differ"
             details = "; ".join(
@@ -162,71 +175,50 @@ class Store:
 
     # -- finished trials
 
-    def _open_journal(self) -> int:
-        path = self.folder / "finished.jsonl"
-        journal = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
-        content = path.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        lines = content[:whole].split(b"\n")[:-1]
-        for number, line in enumerate(lines, 1):
-            try:
-                entry = json.loads(line)
-                trial, record = operator.index(entry["trial"]), dict(entry["record"])
-            except (ValueError, TypeError, KeyError):
-                if number == len(
-                    lines
-                ):  # a power cut may keep the end of a write without its start
-                    whole -= len(line) + 1
-                    break
-                os.close(journal)
-                raise ValueError(
-                    f"{self._name} cannot be used: line {number} of its finished.jsonl is damaged."
-                    " Delete that line to train its trial again, or choose another folder."
-                ) from None
-            self._finished.setdefault(trial, record)
-        if whole < len(content):
-            os.ftruncate(journal, whole)
+    def _open_journal(self, seal: str) -> Journal:
+        journal = Journal(self.folder / "finished.jsonl", seal)
+        if lines := journal.rejected:
+            named = ", ".join(map(str, lines[:5])) + (", ..." if len(lines) > 5 else "")
+            several = len(lines) > 1
+            self._warn(
+                f"{'lines' if several else 'line'} {named} of its finished.jsonl"
+                f" {'are' if several else 'is'} damaged or of another search and left out; what"
+                f" {'they' if several else 'it'} told is trained again"
+            )
         return journal
 
-    def finished(self) -> dict[int, dict[str, Any]]:
+    def _warn(self, what: str) -> None:
+        warnings.warn(f"{self._name}: {what}.", RuntimeWarning, stacklevel=3)
+
+    def finished(self) -> dict[str, dict[str, Any]]:
         """The records of all finished trials, of earlier runs too: trial to record."""
         with self._lock:
             return {trial: dict(record) for trial, record in self._finished.items()}
 
-    def add(self, trial: int, record: Mapping[str, Any]) -> None:
+    def add(self, trial: str, record: Mapping[str, Any]) -> None:
         """Keeps the record of a finished trial; once this returns, a kill does not lose it.
 
         A power cut may lose those of the last second. If a trial comes twice, the first record stays.
 
         Args:
-          trial: its number.
+          trial: what identifies it.
           record: names to str, bool, int, float, None, NumPy scalars and arrays, or lists and dicts of
             those; NumPy's become Python's, tuples lists. Floats come back exactly, nan and inf too.
 
         Raises:
           TypeError: the record holds something else.
         """
-        trial, plain = operator.index(trial), _plain(dict(record), f"record of trial {trial}")
-        line = json.dumps({"trial": trial, "record": plain}, separators=(",", ":")).encode() + b"\n"
+        own = plain(dict(record), f"record of trial {trial}")
         with self._lock:
             if trial in self._finished:
                 return
-            self._finished[trial] = plain
+            self._finished[trial] = own
             if self._journal is None or "records" in self._failures:
                 return
             try:
-                self._append(self._journal, line)
+                self._journal.append(trial, own)
             except OSError as error:
                 self._fail("records", "finished trials", error)
-
-    def _append(self, journal: int, line: bytes) -> None:
-        if os.fstat(journal).st_nlink == 0:
-            raise FileNotFoundError("finished.jsonl was deleted")
-        while line:
-            line = line[os.write(journal, line) :]
-        if time.monotonic() - self._synced >= 1:
-            os.fsync(journal)
-            self._synced = time.monotonic()
 
     def _fail(self, what: str, words: str, error: Exception) -> None:
         if what not in self._failures:
@@ -267,7 +259,7 @@ class Store:
         """
         if "states" in self._failures:
             return
-        arrays = saves.to_arrays(tree, _plain(dict(meta or {}), "meta"))
+        arrays = saves.to_arrays(tree, plain(dict(meta or {}), "meta"))
         with saves.lock:  # `close` waits for it
             if self._claim is None or "states" in self._failures:
                 return
@@ -281,14 +273,17 @@ class Store:
         with self._lock:
             self._since[key] = time.monotonic()
 
-    def load(self, key: str, like: Any) -> tuple[Any, dict[str, Any]] | None:
+    def load(
+        self, key: str, like: Any | Callable[[dict[str, Any]], Any]
+    ) -> tuple[Any, dict[str, Any]] | None:
         """The newest complete state of a key, bit for bit, and its meta; None if there is none.
 
         Args:
           key: as for `save`.
           like: a tree of the same structure, shapes and types; a leaf comes back as a JAX array (on
             the same devices), NumPy array or number as it is here. Abstract leaves
-            (`jax.ShapeDtypeStruct`) give NumPy arrays, or random keys.
+            (`jax.ShapeDtypeStruct`) give NumPy arrays, or random keys. Or a function that makes it
+            from the meta, and returns None where the state is not wanted.
 
         Raises:
           ValueError: the saved state has another structure, shape or type.
@@ -315,20 +310,38 @@ class Store:
         folders = (self.folder / "states").glob("*")
         return sorted(unquote(folder.name) for folder in folders if saves.numbers(folder))
 
+    def _read_notes(self) -> dict[str, Any]:
+        path = self.folder / "notes.json"
+        if not path.exists():
+            if self._finished:
+                self._warn("its notes.json is missing, so how its lanes run is decided anew")
+            return {}
+        try:
+            return dict(unsealed(path.read_bytes()))
+        except (ValueError, TypeError):
+            self._warn(
+                "its notes.json is damaged and left out, so how its lanes run is decided anew"
+            )
+            return {}
+
     @property
     def notes(self) -> dict[str, Any]:
         """What `note` has kept."""
-        path = self.folder / "notes.json"
-        return json.loads(path.read_text()) if path.exists() else {}
+        return dict(self._notes)
 
     def note(self, name: str, value: Any) -> None:
         """Keeps a decision that a search has to stay with when it goes on."""
-        content = json.dumps(self.notes | {name: value}).encode()
+        self._notes[name] = value
         try:
-            _write_atomically(self.folder / "notes.json", content)
+            write_atomically(self.folder / "notes.json", sealed(self._notes))
         except OSError as error:
             with self._lock:
                 self._fail("notes", "notes", error)
+
+    @property
+    def name(self) -> str:
+        """The folder, for messages."""
+        return self._name
 
     def _folder_of(self, key: str) -> Path:
         name = quote(key, safe="").replace(".", "%2E")
@@ -370,9 +383,7 @@ class Store:
         """Writes everything through to the disk and lets another process have the folder."""
         with saves.lock, self._lock:
             if self._journal is not None:
-                with contextlib.suppress(OSError):
-                    os.fsync(self._journal)
-                os.close(self._journal)
+                self._journal.close()
             if self._claim is not None:
                 os.close(self._claim)
             self._journal = self._claim = None
@@ -387,25 +398,3 @@ class Store:
 def _is_readable(description: str | None) -> bool:
     """Whether a person can make something of it: one line, no digest."""
     return description is not None and bool(re.fullmatch(r"(?![0-9a-f]{32,}$).{1,80}", description))
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    new = path.with_name(path.name + ".new")
-    with open(new, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(new, path)
-
-
-def _plain(value: Any, where: str) -> Any:
-    """The value in JSON's types."""
-    if isinstance(value, (np.generic, np.ndarray)):
-        value = value.tolist()
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, Mapping) and all(isinstance(name, str) for name in value):
-        return {name: _plain(item, f"{where}, {name!r}") for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item, where) for item in value]
-    raise TypeError(f"{where}: cannot keep {value!r} of type {type(value).__name__}.")

@@ -24,7 +24,7 @@ from sklearn.metrics import make_scorer
 from sklearn.model_selection import KFold
 from sklearn.neighbors import KNeighborsClassifier
 
-from jaxlstm.grid import fingerprint
+from jaxlstm.grid import codes
 from jaxlstm.grid.store import code_version, digest
 
 ROOT = Path(__file__).parents[2]
@@ -106,10 +106,17 @@ def test_code_version_names_the_sources(tmp_path: Path, monkeypatch: pytest.Monk
     assert re.fullmatch(rf"jaxlstm \S+, jax {jax.__version__}, [0-9a-f]{{12}}", before)
     copy = tmp_path / "jaxlstm"
     shutil.copytree(ROOT / "jaxlstm", copy, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(fingerprint, "__file__", str(copy / "grid" / "fingerprint.py"))
+    monkeypatch.setattr(codes, "__file__", str(copy / "grid" / "codes.py"))
     assert code_version() == before
     (copy / "report" / "page.py").write_text("")
     assert code_version() == before
-    with open(copy / "nn" / "kernels" / "__init__.py", "a") as source:
-        source.write("\n")
-    assert code_version() != before
+    for package, file in (("estimators", "classifier"), ("grid", "lanes"), ("train", "epoch")):
+        with open(copy / package / f"{file}.py", "a") as source:
+            source.write('\n\n#  A comment.\ndef unused(x):\n    """Text."""\n    return x + 1\n')
+        edited = code_version()
+        assert edited != before
+        text = (copy / package / f"{file}.py").read_text()
+        text = text.replace("#  A comment.", "").replace('    """Text."""\n', "")
+        (copy / package / f"{file}.py").write_text(text.replace("x + 1", "(x +\n      1)"))
+        assert code_version() == edited
+        before = edited

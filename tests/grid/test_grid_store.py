@@ -32,6 +32,7 @@ from hypothesis import strategies as st
 from orbax.checkpoint import v1 as ocp
 
 from jaxlstm.grid import saves
+from jaxlstm.grid.journal import Journal, unsealed
 from jaxlstm.grid.store import Store
 
 OURS = {"data": "a" * 64, "search": "b" * 64, "code": "jaxlstm 1"}
@@ -116,10 +117,11 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield opened
 
 
-@given(records=st.dictionaries(st.integers(0, 10**6), RECORDS, max_size=4))
-def test_records_come_back_exactly(records: dict[int, dict[str, Any]]) -> None:
+@given(records=st.dictionaries(st.text(), RECORDS, max_size=4))
+def test_records_come_back_exactly(records: dict[str, dict[str, Any]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         with Store(folder, OURS) as store:
+            store.note("layout", "loop")
             for trial, record in records.items():
                 store.add(trial, record)
             here = store.finished()
@@ -146,32 +148,35 @@ def test_numpy_becomes_python(tmp_path: Path) -> None:
         "shape": [2, 3],
     }
     with Store(tmp_path / "s", OURS) as store:
-        store.add(np.int64(4), record)  # type: ignore[arg-type]
+        store.add("4", record)
+        store.note("layout", "loop")
     with Store(tmp_path / "s", OURS) as store:
-        assert exactly(store.finished()[4]) == exactly(expected)
+        assert exactly(store.finished()["4"]) == exactly(expected)
         with pytest.raises(TypeError, match=r"record of trial 5, 'model': cannot keep .*object"):
-            store.add(5, {"model": object()})
+            store.add("5", {"model": object()})
         with pytest.raises(TypeError, match="cannot keep"):
-            store.add(5, {"by epoch": {1: 0.5}})
-        assert list(store.finished()) == [4]
+            store.add("5", {"by epoch": {1: 0.5}})
+        assert list(store.finished()) == ["4"]
 
 
 def test_the_first_record_of_a_trial_stays(tmp_path: Path) -> None:
     with Store(tmp_path / "s", OURS) as store:
-        store.add(1, {"score": 0.25})
-        store.add(1, {"score": 0.75})
-        assert store.finished() == {1: {"score": 0.25}}
+        store.note("layout", "loop")
+        store.add("1", {"score": 0.25})
+        store.add("1", {"score": 0.75})
+        assert store.finished() == {"1": {"score": 0.25}}
     journal = tmp_path / "s" / "finished.jsonl"
-    journal.write_bytes(journal.read_bytes() + b'{"trial":1,"record":{"score":1.0}}\n')
+    journal.write_bytes(journal.read_bytes() * 2)
     with Store(tmp_path / "s", OURS) as store:
-        assert store.finished() == {1: {"score": 0.25}}
+        assert store.finished() == {"1": {"score": 0.25}}
 
 
 def test_a_journal_torn_anywhere_keeps_its_whole_lines(tmp_path: Path) -> None:
     records = [{"score": 0.1 * n, "name": "é\n" * n} for n in range(4)]
     with Store(tmp_path / "s", OURS) as store:
+        store.note("layout", "loop")
         for trial, record in enumerate(records):
-            store.add(trial, record)
+            store.add(str(trial), record)
     journal = tmp_path / "s" / "finished.jsonl"
     content = journal.read_bytes()
     lines = content.splitlines(keepends=True)
@@ -179,31 +184,77 @@ def test_a_journal_torn_anywhere_keeps_its_whole_lines(tmp_path: Path) -> None:
     for length in range(len(content) + 1):
         journal.write_bytes(content[:length])
         whole = sum(1 for end in itertools.accumulate(map(len, lines)) if end <= length)
+        kept = {str(trial): record for trial, record in enumerate(records[:whole])}
         with Store(tmp_path / "s", OURS) as store:
-            assert store.finished() == dict(enumerate(records[:whole]))
+            assert store.finished() == kept
             assert journal.read_bytes() == b"".join(lines[:whole])
-            store.add(9, {"after": length})
+            store.add("9", {"after": length})
         with Store(tmp_path / "s", OURS) as store:
-            assert store.finished() == {**dict(enumerate(records[:whole])), 9: {"after": length}}
+            assert store.finished() == {**kept, "9": {"after": length}}
 
 
 @pytest.mark.parametrize("broken", [b"{", b"\0\0\0", b"[1]", b'{"trial":"x","record":{}}', b"\xff"])
-def test_a_broken_line_in_the_middle_is_an_error(tmp_path: Path, broken: bytes) -> None:
+def test_a_broken_line_is_left_out_aloud(tmp_path: Path, broken: bytes) -> None:
     with Store(tmp_path / "s", OURS) as store:
+        store.note("layout", "loop")
         for trial in range(3):
-            store.add(trial, {"score": trial / 7})
+            store.add(str(trial), {"score": trial / 7})
     journal = tmp_path / "s" / "finished.jsonl"
     lines = journal.read_bytes().splitlines(keepends=True)
-    damaged = b"".join([lines[0], broken + b"\n", lines[2]])
-    journal.write_bytes(damaged)
-    with pytest.raises(
-        ValueError, match=r"checkpoint_dir .*line 2 of its finished.jsonl is damaged"
-    ):
-        Store(tmp_path / "s", OURS)
-    assert journal.read_bytes() == damaged
-    journal.write_bytes(b"".join([*lines[:2], broken + b"\n"]))  # a power cut's last line
+    for left, place in (([0, 2], 2), ([0, 1], 3)):
+        kept = [lines[number] for number in left]
+        journal.write_bytes(b"".join([*kept[: place - 1], broken + b"\n", *kept[place - 1 :]]))
+        with (
+            pytest.warns(RuntimeWarning, match=rf"line {place} of its finished.jsonl is damaged"),
+            Store(tmp_path / "s", OURS) as store,
+        ):
+            assert list(store.finished()) == [str(number) for number in left]
+        assert journal.read_bytes() == b"".join(kept)
+        Store(tmp_path / "s", OURS).close()  # which says it once
+
+
+def test_no_bit_of_a_journal_is_believed_but_the_right_ones(tmp_path: Path) -> None:
+    """Whatever a bit is flipped to, a record is the one that was written, or there is none."""
+    records = {str(trial): {"curves": {"train_loss": [trial / 7, 1e-3]}} for trial in range(2)}
+    seals = "one", "other"
+    path = tmp_path / "finished.jsonl"
+    journal = Journal(path, seals[0])
+    for trial, record in records.items():
+        journal.append(trial, record)
+    journal.close()
+    content, lost = path.read_bytes(), 0
+    bits = random.Random(0)
+    for place in range(len(content)):
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << bits.randrange(8)
+        path.write_bytes(flipped)
+        found = Journal(path, seals[0])
+        found.close()
+        assert found.records.items() <= records.items()
+        lost += len(records) - len(found.records)
+    assert lost > 0.8 * len(content)  # a last digit may be another and the number the same
+    path.write_bytes(content)
+    other = Journal(path, seals[1])
+    other.close()
+    assert (other.records, other.rejected) == ({}, [1, 2])
+
+
+def test_damaged_notes_are_left_out_aloud(tmp_path: Path) -> None:
     with Store(tmp_path / "s", OURS) as store:
-        assert list(store.finished()) == [0, 1]
+        store.note("layout", "vmap")
+        store.add("1", {})
+    path = tmp_path / "s" / "notes.json"
+    content = path.read_bytes()
+    for damaged in (b"", b"[]", b"{}", b"\xff", content.replace(b"vmap", b"loop"), content[:-9]):
+        path.write_bytes(damaged)
+        with (
+            pytest.warns(RuntimeWarning, match="its notes.json is damaged and left out"),
+            Store(tmp_path / "s", OURS) as store,
+        ):
+            assert store.notes == {}
+    path.unlink()
+    with pytest.warns(RuntimeWarning, match="its notes.json is missing"):
+        Store(tmp_path / "s", OURS).close()
 
 
 # -- whose folder
@@ -224,13 +275,14 @@ def test_a_broken_line_in_the_middle_is_an_error(tmp_path: Path, broken: bytes) 
 )
 def test_another_search_is_refused(tmp_path: Path, changes: Any, sentence: str) -> None:
     with Store(tmp_path / "s", OURS) as store:
-        store.add(1, {"score": 1.0})
+        store.note("layout", "loop")
+        store.add("1", {"score": 1.0})
     before = (tmp_path / "s" / "search.json").read_bytes()
     with pytest.raises(ValueError, match=rf"checkpoint_dir '.*/s' .*{sentence}"):
         Store(tmp_path / "s", {**OURS, **changes})
     assert (tmp_path / "s" / "search.json").read_bytes() == before
     with Store(str(tmp_path / "s"), dict(reversed(OURS.items()))) as store:
-        assert list(store.finished()) == [1]
+        assert list(store.finished()) == ["1"]
 
 
 def test_a_folder_with_other_things_is_not_touched(tmp_path: Path) -> None:
@@ -251,14 +303,24 @@ def test_a_damaged_search_json_is_an_error(tmp_path: Path, content: bytes) -> No
     (tmp_path / "s" / "search.json").write_bytes(content)
     with pytest.raises(ValueError, match=r"search.json is damaged.*Choose another folder"):
         Store(tmp_path / "s", OURS)
+    (tmp_path / "s" / "search.json").unlink()
+    with pytest.raises(ValueError, match=r"search.json is missing.*Choose another folder"):
+        Store(tmp_path / "s", OURS)
+
+
+def test_a_folder_of_another_form_is_refused(tmp_path: Path) -> None:
+    Store(tmp_path / "s", OURS).close()
+    (tmp_path / "s" / "search.json").write_text(json.dumps({"fingerprint": OURS}, indent=1))
+    with pytest.raises(ValueError, match=r"written by an earlier version of jaxlstm.*Choose"):
+        Store(tmp_path / "s", OURS)
 
 
 def test_a_kill_before_search_json_was_written_leaves_a_usable_folder(tmp_path: Path) -> None:
     (tmp_path / "lock").write_bytes(b"")
     (tmp_path / "search.json.new").write_bytes(b'{"finger')
     with Store(tmp_path, OURS) as store:
-        store.add(1, {})
-    assert json.loads((tmp_path / "search.json").read_bytes())["fingerprint"] == OURS
+        store.add("1", {})
+    assert unsealed((tmp_path / "search.json").read_bytes())["fingerprint"] == OURS
 
 
 def test_a_live_store_keeps_others_out(store: Store) -> None:
@@ -268,7 +330,7 @@ def test_a_live_store_keeps_others_out(store: Store) -> None:
         Store(store.folder, OURS)
     store.close()
     Store(store.folder, OURS).close()
-    store.add(1, {})  # late workers of a closed search change nothing
+    store.add("1", {})  # late workers of a closed search change nothing
     store.save("a", {"x": np.ones(2)})
     store.close()
     with Store(store.folder, OURS) as again:
@@ -457,7 +519,8 @@ def test_threads_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
             for step in range(4):
                 store.save(f"chunk {worker}", {"w": W * worker, "n": step}, {"step": step})
                 for trial in range(50):
-                    store.add(1000 * worker + 50 * step + trial, {"score": worker + trial / 7})
+                    number = 1000 * worker + 50 * step + trial
+                    store.add(str(number), {"score": worker + trial / 7})
                 loaded = store.load(f"chunk {worker}", {"w": W, "n": 0})
                 assert loaded is not None
                 assert loaded[1] == {"step": step}
@@ -465,6 +528,7 @@ def test_threads_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
             errors.append(error)
 
     with Store(tmp_path / "s", OURS) as store:
+        store.note("layout", "loop")
         threads = [threading.Thread(target=work, args=(store, n)) for n in range(6)]
         for thread in threads:
             thread.start()
@@ -475,7 +539,7 @@ def test_threads_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         assert most == [1]  # Orbax has not said that it may be more
     with Store(tmp_path / "s", OURS) as store:
         assert store.finished() == {
-            1000 * worker + n: {"score": worker + n % 50 / 7}
+            str(1000 * worker + n): {"score": worker + n % 50 / 7}
             for worker in range(6)
             for n in range(200)
         }
@@ -500,10 +564,11 @@ def tree(n):
 def work(folder, acks):
     log = os.open(acks, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     with Store(folder, {"data": "x"}) as store:
+        store.note("layout", "loop")
         first = len(store.finished())
         print("ready", os.getpid(), flush=True)
         for n in range(first, 10**9):
-            store.add(n, {"score": n / 7, "text": "x" * (n % 300)})
+            store.add(str(n), {"score": n / 7, "text": "x" * (n % 300)})
             os.write(log, b"add %d\\n" % n)
             if n % 8 == 0:
                 store.save("a", tree(n), {"n": n})
@@ -513,9 +578,10 @@ def full(folder):
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))
     store = Store(folder, {"data": "x"})
+    store.note("layout", "loop")
     store.save("a", tree(1), {"n": 1})
     for n in range(400):
-        store.add(n, {"score": n / 7})
+        store.add(str(n), {"score": n / 7})
     print(len(store.finished()), store.is_due("a"), store.broken, flush=True)
     store.close()
 
@@ -571,7 +637,7 @@ def test_killed_at_any_moment(child: subprocess.Popen[str], tmp_path: Path) -> N
         last = max((int(n) for what, n in said if what == "save"), default=None)
         torn += any((folder / "states").glob("*/*[!0-9]*"))
         with Store(folder, {"data": "x"}) as store:
-            finished = store.finished()
+            finished = {int(trial): record for trial, record in store.finished().items()}
             assert set(adds) <= set(finished)
             assert len(finished) - len(set(adds)) <= 12  # at most one a kill unacknowledged
             assert set(finished) == set(range(len(finished)))
@@ -602,7 +668,7 @@ def test_a_full_disk_stops_the_saving_only(child: subprocess.Popen[str], tmp_pat
     assert "saving networks in training failed (File too large)" in broken
     assert "saving finished trials failed ([Errno 27] File too large)" in broken
     with Store(tmp_path / "s", {"data": "x"}) as store:
-        finished = store.finished()
+        finished = {int(trial): record for trial, record in store.finished().items()}
         assert 0 < len(finished) < 400
         assert finished == {n: {"score": n / 7} for n in range(len(finished))}
         assert store.load("a", child_tree(1)) is None
@@ -613,7 +679,7 @@ def test_half_a_line_written_when_the_disk_is_full(
     store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     write = os.write
-    room = 100
+    room = 0
 
     def full(file: int, content: bytes) -> int:
         nonlocal room
@@ -623,21 +689,24 @@ def test_half_a_line_written_when_the_disk_is_full(
         room -= written
         return written
 
+    store.note("layout", "loop")
+    room = 250
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", full)
         for trial in range(10):
-            store.add(trial, {"score": trial / 7})
+            store.add(str(trial), {"score": trial / 7})
     assert len(store.finished()) == 10
     assert store.broken is not None
     assert re.search(r"finished trials failed \(.*No space left on device\)", store.broken)
     assert [record.name for record in caplog.records] == ["jaxlstm"]
     store.close()
     with Store(store.folder, OURS) as again:
-        assert again.finished() == {n: {"score": n / 7} for n in range(len(again.finished()))}
-        assert 0 < len(again.finished()) < 10
-        again.add(3, {"again": True})
+        kept = len(again.finished())
+        assert again.finished() == {str(n): {"score": n / 7} for n in range(kept)}
+        assert 0 < kept < 10
+        again.add("3", {"again": True})
     with Store(store.folder, OURS) as again:
-        assert 3 in again.finished()
+        assert "3" in again.finished()
 
 
 def test_a_deleted_folder_stops_the_saving_only(
@@ -646,7 +715,7 @@ def test_a_deleted_folder_stops_the_saving_only(
     store.save("a", {"w": W})
     shutil.rmtree(store.folder)
     for trial in range(3):
-        store.add(trial, {"score": 1.0})
+        store.add(str(trial), {"score": 1.0})
         store.save("a", {"w": W})
         assert not store.is_due("a")
     assert store.load("a", {"w": W}) is None
@@ -689,7 +758,7 @@ def test_opening_a_folder_imports_neither_jax_nor_orbax(tmp_path: Path) -> None:
     script = (
         "import sys; from jaxlstm.grid.store import Store, digest;"
         f"s = Store({str(tmp_path / 's')!r}, {{}});"
-        "s.add(1, {}); s.begin('a'); digest([1]); s.close();"
+        "s.add('1', {}); s.begin('a'); digest([1]); s.close();"
         "assert not {'jax', 'orbax', 'sklearn', 'pandas'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
