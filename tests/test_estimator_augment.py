@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import pickle
-import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from pandas.testing import assert_frame_equal
 from sklearn.base import clone
 from sklearn.model_selection import KFold, train_test_split
 from sklearn.pipeline import Pipeline
@@ -256,8 +256,10 @@ def test_a_run_of_other_settings_is_not_gone_on_with(
     search = GridSearch(lstm, {"l2": [0.0]}, **options).fit(*data)
     again = GridSearch(clone(lstm), {"l2": [0.0]}, **options).fit(*data)
     assert_array_equal(again.results_["score"], search.results_["score"])
-    with pytest.raises(ValueError, match=re.escape(str(tmp_path))):
-        GridSearch(clone(lstm).set_params(**change), {"l2": [0.0]}, **options).fit(*data)
+    other = GridSearch(clone(lstm).set_params(**change), {"l2": [0.0]}, **options).fit(*data)
+    fresh = clone(other).set_params(checkpoint_dir=None).fit(*data)
+    assert_frame_equal(other.curves_, fresh.curves_)
+    assert not other.curves_.equals(search.curves_)
 
 
 def test_halving_goes_on_with_both(lstm: LSTMClassifier, data: Any) -> None:

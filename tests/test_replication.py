@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,6 +18,7 @@ import pytest
 from jaxlstm import GridSearch, LSTMClassifier
 from jaxlstm.data import SequenceData
 from jaxlstm.grid import run as running
+from jaxlstm.grid.journal import sealed, unsealed
 from jaxlstm.replication import (
     Comparison,
     Findings,
@@ -167,22 +170,34 @@ def test_models_are_those_of_the_table(run: Path) -> None:
     assert right == pytest.approx(mean)
 
 
-def test_same_command_reads_what_is_there(run: Path, monkeypatch: Any, capsys: Any) -> None:
+def test_same_command_reads_what_is_there(
+    run: Path, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
     before, seconds = tables(run), json.loads((run / "config.json").read_text())["seconds"]
 
     def fail(*_: Any, **__: Any) -> None:
         raise AssertionError("something was trained")
 
     monkeypatch.setattr(running.ChunkRun, "_train", fail)
-    monkeypatch.setattr(GridSearch, "fit", fail)
     command(monkeypatch, "--results", run.parent, "--seeds", 2)
     for one, other in zip(before, tables(run), strict=True):
         pd.testing.assert_frame_equal(one, other)
     assert json.loads((run / "config.json").read_text())["seconds"] == seconds
     capsys.readouterr()
-    monkeypatch.setattr("jaxlstm.replication.command.code_version", lambda: "jaxlstm 99")
+    for module in ("replication.command", "grid.base"):
+        monkeypatch.setattr(f"jaxlstm.{module}.code_version", lambda: "jaxlstm 99")
     command(monkeypatch, "--results", run.parent, "--seeds", 2)
     assert "as trained by jaxlstm" in " ".join(capsys.readouterr().out.split())
+    for one, other in zip(before, tables(run), strict=True):
+        pd.testing.assert_frame_equal(one, other)
+    # What is missing is not trained by this version and called the other's.
+    copy = tmp_path / "copy" / "small"
+    shutil.copytree(run, copy)
+    (journal,) = copy.glob("checkpoints/*/grid/finished.jsonl")
+    journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:-1]))
+    with pytest.raises(SystemExit):
+        command(monkeypatch, "--results", copy.parent, "--seeds", 2)
+    assert "1 of its 4 fits are missing or damaged" in capsys.readouterr().err
 
 
 def test_other_data_are_not_taken_for_these(run: Path, monkeypatch: Any, capsys: Any) -> None:
@@ -215,16 +230,49 @@ def test_interrupted_study_goes_on(
             command(patch, *arguments)
     assert caught.value.code == 130
     (clock,) = (tmp_path / "small" / "checkpoints").glob("*/finals.json")
-    state = json.loads(clock.read_text())
+    state = unsealed(clock.read_bytes())
     assert state["state"] == "interrupted"
     assert state["seconds"] > 0
-    clock.write_text(json.dumps(state | {"state": "running"}))
+    clock.write_bytes(sealed(state | {"state": "running"}))
     capsys.readouterr()
     command(monkeypatch, *arguments)
     said = " ".join(capsys.readouterr().out.split())
     assert "8 fits in more than" in said
     for one, other in zip(tables(run), tables(tmp_path / "small"), strict=True):
         pd.testing.assert_frame_equal(one, other)
+
+
+def test_no_file_of_a_folder_is_run(
+    run: Path, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    """A pickle in the place of any file, or beside them, does not act; damage is said."""
+
+    class Acts:
+        def __reduce__(self) -> Any:
+            return Path.touch, (tmp_path / "acted",)
+
+    copy = tmp_path / "copy" / "small"
+    shutil.copytree(run, copy)
+    for name in ("grid", "finals", "search"):
+        for folder in copy.glob("checkpoints/*"):
+            joblib.dump(Acts(), folder / f"{name}.joblib")
+    for clock in copy.glob("checkpoints/*/*.json"):
+        joblib.dump(Acts(), clock)
+    joblib.dump(Acts(), copy / "checkpoints" / "best_estimator.joblib")
+    (saved, *_) = copy.glob("checkpoints/*/finals/states/weights-*")
+    for file in [*saved.rglob("*"), *copy.glob("checkpoints/*/finals/notes.json")]:
+        if file.is_file():
+            joblib.dump(Acts(), file)
+    command(monkeypatch, "--results", copy.parent, "--seeds", 2)
+    assert not (tmp_path / "acted").exists()
+    out, err = capsys.readouterr()
+    assert "its notes.json is damaged" in err
+    said = " ".join(out.split())
+    assert "is damaged: how long it took before is not known" in said
+    for one, other in zip(tables(run), tables(copy), strict=True):
+        pd.testing.assert_frame_equal(one, other)
+    joblib.load(copy / "checkpoints" / "best_estimator.joblib")
+    assert (tmp_path / "acted").exists()  # it would
 
 
 def test_plan_trains_nothing(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:

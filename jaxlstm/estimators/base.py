@@ -139,10 +139,13 @@ class Estimator(Predictor):
         problem = Problem([trial], [fold], [data])
         plan = make_plan(problem, layout=default_layout(problem), measure=False)
         begun = {}
+        # Where a search saves its refit.
+        checkpoint = None if goes_on else getattr(self, "_checkpoint", None)
         if goes_on:
             state = self._state_to_go_on_from(network, data.x.shape[1:])
             begun[0] = LaneRun.new(problem, Lane((0,)), state)
-        options: Any = {"begun": begun, "keep_runs": True}
+        options: Any = {"begun": begun, "keep_runs": True, "checkpoint": checkpoint}
+        options["keep_weights"] = checkpoint is not None
         if self.verbose:
             from jaxlstm.grid.progress import LiveProgress
 

@@ -40,6 +40,10 @@ class LaneSearch(BaseSearchCV):
     For its parameters and attributes see `GridSearch`.
     """
 
+    #: The code, as `code_version` says, whose finished fits in ``checkpoint_dir`` are read and none
+    #: trained; None: the present one, which trains.
+    _trained_by: str | None = None
+
     # A parameter of the searches whose trials are all trained to their end.
     return_estimator: bool = False
 
@@ -171,7 +175,8 @@ class LaneSearch(BaseSearchCV):
     def fit(self, X: Any, y: Any = None, groups: Any = None, **params: Any) -> Any:
         """Trains every candidate on every split, then the best one on all rows.
 
-        Ctrl-C returns what is finished, with the rest marked, a warning and no refit.
+        Ctrl-C returns what is finished, with the rest marked, a warning and no refit; in the refit,
+        all but ``best_estimator_``.
 
         Args:
           X: rows: an array ``[N, ...]``, whose sequences ``[N, T, F]`` may end in steps of NaN; a list
@@ -218,15 +223,17 @@ class LaneSearch(BaseSearchCV):
                 )
             processes.check_same(_data_digests(prepared, routed.score_weight))
         session = Session(self, prepared, scoring)
+        for name in ("best_estimator_", "refit_time_"):
+            self.__dict__.pop(name, None)  # of an earlier fit, which this one may not come to
         with self._opened_checkpoint(session, routed) as session.checkpoint:
             self._try(session)
+            self.interrupted_ = session.is_interrupted
+            self._collect(session)
+            if self.refit and not self.interrupted_:
+                self._refit(session, X, y, routed.fit)
             broken = session.checkpoint.store.broken if session.checkpoint else None
         if broken:
             warnings.warn(broken, RuntimeWarning, stacklevel=2)
-        self.interrupted_ = session.is_interrupted
-        self._collect(session)
-        if self.refit and not self.interrupted_:
-            self._refit(prepared, X, y, routed.fit)
         return self
 
     def score(self, X: Any, y: Any = None, **params: Any) -> float:
@@ -266,7 +273,8 @@ class LaneSearch(BaseSearchCV):
                 "checkpoint_dir needs a random_state that is an integer, so that a search that goes on"
                 f" draws what it drew before; got {self.random_state!r}."
             )
-        fingerprint = _data_digests(prepared, routed.score_weight) | {"code": code_version()}
+        code = self._trained_by or code_version()
+        fingerprint = _data_digests(prepared, routed.score_weight) | {"code": code}
         scores = digest(self.scoring, self.return_train_score, routed.is_enabled)
         memo: dict[Any, Any] = {}
         cells: dict[int, str] = {}
@@ -287,7 +295,13 @@ class LaneSearch(BaseSearchCV):
         several = jax.process_count() > 1
         with processes.FirstStore(opened) if several else opened() as store:
             common = fingerprint["data"], fingerprint["code"]
-            yield Checkpoint(store, common, describe, self.validation_freq)
+            yield Checkpoint(
+                store,
+                common,
+                describe,
+                self.validation_freq,
+                reads_only=code != code_version(),
+            )
 
     def _collect(self, session: Session) -> None:
         """Sets the fitted attributes from the trials' outcomes."""
@@ -399,16 +413,37 @@ class LaneSearch(BaseSearchCV):
             f"{message} Their score is {self.error_score}.", FitFailedWarning, stacklevel=4
         )
 
-    def _refit(self, prepared: Prepared, X: Any, y: Any, params: Mapping[str, Any]) -> None:
+    def _refit(self, session: Session, X: Any, y: Any, params: Mapping[str, Any]) -> None:
+        prepared = session.prepared
         estimator = clone(prepared.estimators[self.best_index_])
         last = estimator_of(estimator)
         if not isinstance(last.random_state, Integral):
             # The winner can be trained again by anybody.
             last.random_state = prepared.refit_seed
         start = time.perf_counter()
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="X was converted")  # said by the search
-            self.best_estimator_ = estimator.fit(X, y, **params)
+        if session.checkpoint and isinstance(session.checkpoint.store, Store):
+            common = "refit", self._trained_by or code_version()
+            last._checkpoint = Checkpoint(
+                session.checkpoint.store, common, reads_only=common[1] != code_version()
+            )
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="X was converted")  # said by the search
+                self.best_estimator_ = estimator.fit(X, y, **params)
+        except KeyboardInterrupt:
+            self.interrupted_ = True
+            way_on = (
+                "is saved, and the same fit goes on with it" if session.checkpoint else "is lost"
+            )
+            warnings.warn(
+                f"Interrupted: all {len(session.outcomes)} fits are finished, the refit is not and"
+                f" {way_on}. There is no best_estimator_.",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+            return
+        finally:
+            last.__dict__.pop("_checkpoint", None)
         self.refit_time_ = time.perf_counter() - start
         if hasattr(self.best_estimator_, "feature_names_in_"):
             self.feature_names_in_ = self.best_estimator_.feature_names_in_

@@ -38,15 +38,18 @@ class Checkpoint:
       describe: of a trial, what else its results depend on beside its network, data, rows and seed,
         as a string.
       validation_freq: see `jaxlstm.grid.run.execute`.
+      reads_only: whether nothing may be trained, as the trials are of another version of the code.
     """
 
     def __init__(
         self,
         store: Store | FirstStore,
         common: Any,
-        describe: Callable[[Trial], str],
+        describe: Callable[[Trial], str] = lambda trial: "",
         validation_freq: int = 1,
+        reads_only: bool = False,
     ):
+        self._reads_only = reads_only
         self.store = store
         self._common, self._describe = digest(common, programs.settings()), describe
         self._validation_freq = validation_freq
@@ -124,6 +127,12 @@ class Checkpoint:
             if keep_weights and not outcome.failed and not self._load(problem, trial, outcome):
                 continue
             found[trial.index] = outcome
+        missing = len(problem.trials) - len(found)
+        if missing and self._reads_only:
+            raise ValueError(
+                f"{self.store.name} was written by another version of the code, and {missing} of its"
+                f" {len(problem.trials)} fits are missing or damaged. Remove it to train all again."
+            )
         return found
 
     def _tells_shorter(self, network: Network) -> bool:
@@ -140,9 +149,7 @@ class Checkpoint:
         if keep_weights and outcome.failed is None:
             state = outcome.run.state if outcome.run is not None else None
             tree = Weights(outcome.params, outcome.collections), state
-            self.states.save(
-                f"weights-{name}", tree, {"trial": name, "goes_on": state is not None}
-            )
+            self.states.save(f"weights-{name}", tree, {"trial": name, "goes_on": state is not None})
         self.store.add(name, outcome.to_record())
 
     def _load(self, problem: Problem, trial: Trial, outcome: Outcome) -> bool:

@@ -62,8 +62,11 @@ class GridSearch(LaneSearch):
         ``memory_limit``, else by the device and, for long searches, by timing the first two.
       memory_limit: bytes that the lanes of a program and the data may take on one device; 80 % of
         what is free by default. With "vmap" fewer lanes run at a time for it.
-      checkpoint_dir: a folder to save finished fits and lanes in work in. A search that was killed
-        goes on there when `fit` is called again with the same data and settings.
+      checkpoint_dir: a folder to save finished fits, lanes in work and the refit in. A search that
+        was killed goes on there when `fit` is called again. A search with other candidates, more
+        draws or seeds takes the fits that are its own from there, by estimator, rows, seed, scoring
+        and the code of them all, fewer epochs of a run included where scores are read from its
+        curve; the rest is trained. Other data, splits or versions of jaxlstm are refused.
       checkpoint_every: seconds between two saves of the lanes in work.
       verbose: 1 shows a progress bar.
 
@@ -82,7 +85,7 @@ class GridSearch(LaneSearch):
       curves_: one row a trial and epoch.
       estimators_: with ``return_estimator`` the fitted estimator of each row of `results_`, None
         for a fit that has none.
-      interrupted_: whether Ctrl-C ended it before all fits were done.
+      interrupted_: whether Ctrl-C ended it before all fits and the refit were done.
 
     Example:
       >>> import numpy as np

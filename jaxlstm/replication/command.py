@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import datetime
-import io
-import json
 import shlex
 import sys
 import time
@@ -15,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import joblib
 import pandas as pd
 import tyro
 from rich.console import Console
@@ -24,7 +21,8 @@ from jaxlstm.cli import FLAGS, settings, user_errors
 from jaxlstm.data import SequenceData
 from jaxlstm.grid.describe import human_bytes, human_seconds
 from jaxlstm.grid.fingerprint import code_version, digest
-from jaxlstm.grid.plan import LAYOUT_NAMES
+from jaxlstm.grid.journal import sealed, unsealed
+from jaxlstm.grid.plan import LAYOUT_NAMES, Plan
 from jaxlstm.plain_text import shown
 from jaxlstm.replication.findings import Findings
 from jaxlstm.replication.parts import Part, Trained
@@ -145,59 +143,65 @@ def _print_plan(every: Sequence[Part], console: Console) -> None:
 
 
 def _train(part: Part, saves: Path, place: str, console: Console) -> Trained:
-    """Reads a part, if it was finished before, or fits it, or goes on with it."""
+    """Fits a part, from where a sitting before left it; what is finished is read."""
     title = shown(f"{place} {part.title}")
     console.print(title, style="bold", soft_wrap=True, highlight=False)
-    kept = saves / f"{part.name}.joblib"
-    key = digest(part.data.sha256, part.search.get_params(deep=False))
-    trained = _read(part, kept, key)
-    if trained is None:
-        trained = _fit(part, saves, console)
-        content = io.BytesIO()
-        found = {field: getattr(trained, field) for field in _KEPT}
-        joblib.dump({"key": key, **found}, content)
-        write_atomic(kept, content.getvalue())
-    elif trained.code != code_version():
-        console.print(
-            shown(f"   as trained by {trained.code}; remove {kept.parent} to train it again")
-        )
+    trained = _fit(part, saves, console)
+    if trained.code != code_version():
+        console.print(shown(f"   as trained by {trained.code}; remove {saves} to train it again"))
     failed = int((trained.results["status"] == "failed").sum())
     diverged = f", {failed} diverged" if failed else ""
     console.print(f"   {count_text(len(trained.results), 'fit')} in {trained.time}{diverged}")
     return trained
 
 
-_KEPT = ("search", "seconds", "is_whole", "code")
+@dataclasses.dataclass(frozen=True)
+class _Sittings:
+    """What is known of a part's training beside its fits; plain data in a file."""
 
+    seconds: float = 0.0
+    state: str = "new"  # "running", "interrupted", "finished"
+    whole: bool = True  # False: a sitting was killed, whose seconds nobody has counted
+    code: str = ""
+    plan: dict[str, Any] = dataclasses.field(default_factory=dict)
 
-def _read(part: Part, kept: Path, key: str) -> Trained | None:
-    """The part as it was finished; None where it was not, or from other data or settings."""
-    if not kept.exists():
-        return None
-    found = joblib.load(kept)
-    return (
-        Trained(part, **{field: found[field] for field in _KEPT}) if found["key"] == key else None
-    )
+    @classmethod
+    def read(cls, path: Path, console: Console) -> _Sittings:
+        """What a file says; nothing where there is none, or it is damaged, which is said."""
+        if not path.exists():
+            return cls()
+        try:
+            found = cls(**unsealed(path.read_bytes()))
+        except (ValueError, TypeError):
+            console.print(
+                shown(f"   {path} is damaged: how long it took before is not known"), soft_wrap=True
+            )
+            return cls(whole=False)
+        # A sitting that did not say how it ended was killed.
+        return dataclasses.replace(found, whole=found.whole and found.state != "running")
+
+    def write(self, path: Path) -> None:
+        write_atomic(path, sealed(dataclasses.asdict(self)))
 
 
 def _fit(part: Part, saves: Path, console: Console) -> Trained:
-    """Fits a part, from where a sitting before left it."""
     clock = saves / f"{part.name}.json"
     clock.parent.mkdir(parents=True, exist_ok=True)
-    before: dict[str, Any] = {"seconds": 0.0, "state": "new", "whole": True}
-    if clock.exists():
-        before |= json.loads(clock.read_text())
-    # A sitting that did not say how it ended was killed.
-    whole = bool(before["whole"]) and before["state"] != "running"
-    done = before["state"] == "finished"
+    before = _Sittings.read(clock, console)
+    done = before.state == "finished"
     search = part.search
     search.set_params(checkpoint_dir=saves / part.name, verbose=0 if done else 1)
+    # A finished part is read whatever code has trained it.
+    search._trained_by = before.code if done else None
 
-    def note(state: str, seconds: float) -> float:
-        seconds += float(before["seconds"])
-        content = {"seconds": seconds, "state": state, "whole": whole}
-        write_atomic(clock, json.dumps(content))
-        return seconds
+    def note(state: str, seconds: float) -> _Sittings:
+        now = dataclasses.replace(
+            before, state=state, seconds=before.seconds + seconds, code=code_version()
+        )
+        if state == "finished":
+            now = dataclasses.replace(now, plan=_plan_row(search.plan_))
+        now.write(clock)
+        return now
 
     if not done:
         note("running", 0.0)
@@ -207,16 +211,18 @@ def _fit(part: Part, saves: Path, console: Console) -> Trained:
         try:
             search.fit(part.data)
         except KeyboardInterrupt:
-            note("interrupted", time.perf_counter() - start)
+            if not done:
+                note("interrupted", time.perf_counter() - start)
             raise
     spent = time.perf_counter() - start
     if search.interrupted_:
-        note("interrupted", spent)
+        if not done:
+            note("interrupted", spent)
         finished = int((search.results_["status"] != "interrupted").sum())
         console.print(f"   {finished} of {count_text(len(search.results_), 'fit')} are finished")
         raise KeyboardInterrupt
-    seconds = float(before["seconds"]) if done else note("finished", spent)
-    return Trained(part, search, seconds, whole, code_version())
+    now = before if done else note("finished", spent)
+    return Trained(part, search, now.seconds, now.whole, now.code, now.plan)
 
 
 def _save(
@@ -260,22 +266,19 @@ def _save(
     )
 
 
+def _plan_row(plan: Plan) -> dict[str, Any]:
+    return {
+        "fits": plan.fits,
+        "lanes": plan.lanes,
+        "programs": plan.programs,
+        "how lanes run": LAYOUT_NAMES[plan.layout],
+        "workers": plan.workers,
+        "memory": human_bytes(plan.bytes) if plan.bytes else "not measured",
+    }
+
+
 def _plan_section(trained: Mapping[str, Trained]) -> Section:
-    rows = []
-    for one in trained.values():
-        plan = one.search.plan_
-        rows.append(
-            {
-                "part": one.part.title,
-                "fits": plan.fits,
-                "lanes": plan.lanes,
-                "programs": plan.programs,
-                "how lanes run": LAYOUT_NAMES[plan.layout],
-                "workers": plan.workers,
-                "memory": human_bytes(plan.bytes) if plan.bytes else "not measured",
-                "time": one.time,
-            }
-        )
+    rows = [{"part": one.part.title, **one.plan, "time": one.time} for one in trained.values()]
     words = (
         "A lane is a training run; fits that differ in epochs alone share one. Each program is compiled"
         " once and trains all lanes of its network's shape."

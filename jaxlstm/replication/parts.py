@@ -102,6 +102,7 @@ class Trained:
       seconds: wall clock of its training, compilation included, all sittings together.
       is_whole: False where a sitting was killed, whose seconds nobody has counted.
       code: versions of the code that trained it.
+      plan: what was planned, a row for a table.
     """
 
     part: Part
@@ -109,6 +110,7 @@ class Trained:
     seconds: float
     is_whole: bool
     code: str
+    plan: Mapping[str, Any]
 
     @property
     def results(self) -> pd.DataFrame:

@@ -10,12 +10,17 @@ import multiprocessing
 import os
 import pickle
 import random
+import re
 import shutil
+import signal
+import threading
 import time
+import types
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import jax
 import joblib
 import numpy as np
 import pandas as pd
@@ -24,8 +29,10 @@ from scipy.stats import loguniform
 from sklearn.base import clone
 from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import KFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
-from jaxlstm import GridSearch, HalvingSearch, LSTMClassifier, RandomSearch
+from jaxlstm import FlaxClassifier, GridSearch, HalvingSearch, LSTMClassifier, RandomSearch
 from jaxlstm.grid import base as searching
 from jaxlstm.grid import plan as planning
 from jaxlstm.grid import saves, session
@@ -472,6 +479,188 @@ def test_lanes_in_work_go_on_in_another_grid(
         assert Store.saved(_reader(folder)) == []
 
 
+CODE = """
+import numpy as np
+from flax import linen
+from sklearn.base import BaseEstimator, TransformerMixin
+from jaxlstm import FlaxClassifier, LSTMClassifier
+
+THRESHOLD = 0.25
+
+class Scaled(TransformerMixin, BaseEstimator):
+    def fit(self, X, y=None):
+        self.fitted_ = True
+        return self
+    def transform(self, X):
+        return X * FACTOR
+
+FACTOR = 2.0
+
+def share(estimator, X):
+    return estimator.predict_proba(X)[:, 0]
+
+def scorer(estimator, X, y):
+    return float((share(estimator, X) > THRESHOLD).mean())
+
+class Own(LSTMClassifier):
+    def score(self, X, y):
+        return float(share(self, X).mean())
+
+class Net(linen.Module):
+    @linen.compact
+    def __call__(self, x):
+        return linen.Dense(3)(linen.relu(linen.Dense(2)(x.mean(1))))
+
+def loss(labels, logits):
+    return np.float32(1) * (logits ** 2).mean(-1) - logits[:, 0]
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "before", "after"),
+    [
+        ("scorer", "THRESHOLD = 0.25", "THRESHOLD = 0.35"),
+        ("scorer", "(X)[:, 0]", "(X)[:, 1]"),
+        ("estimator", ".mean())\n\nclass Net", ".max())\n\nclass Net"),
+        ("step", "FACTOR = 2.0", "FACTOR = 3.0"),
+        ("network", "relu", "tanh"),
+        ("loss", "** 2", "** 4"),
+        ("scorer", "def share(estimator, X):", "def share(estimator, X):\n    # Words."),
+    ],
+)
+def test_edited_code_is_trained_and_scored_anew(
+    kind: str, before: str, after: str, data: Any, tmp_path: Path, trained: list[int]
+) -> None:
+    def search(source: str, folder: Any) -> GridSearch:
+        code = types.ModuleType("a_users_module")
+        exec(compile(source, "<stdin>", "exec"), code.__dict__)
+        lstm = LSTMClassifier(units=2, batch_size=8, epochs=1)
+        settings: dict[str, Any] = {}
+        if kind == "scorer":
+            settings["scoring"] = code.scorer
+        elif kind == "estimator":
+            lstm = code.Own(units=2, batch_size=8, epochs=1)
+            settings["return_train_score"] = True
+        elif kind == "step":
+            lstm = make_pipeline(code.Scaled(), lstm)
+        elif kind == "network":
+            lstm = FlaxClassifier(code.Net(), batch_size=8, epochs=1)
+        else:
+            lstm.set_params(loss=code.loss)
+        name = "lstmclassifier__l2" if kind == "step" else "l2"
+        return base_search(folder, {name: [0.0]}, lstm, **settings)
+
+    assert CODE.count(before) == 1
+    edited = CODE.replace(before, after)
+    first = search(CODE, tmp_path / "s").fit(*data)
+    trained.clear()
+    again = search(CODE, tmp_path / "s").fit(*data)
+    assert trained == []
+    second = search(edited, tmp_path / "s").fit(*data)
+    fresh = search(edited, None).fit(*data)
+    assert_same_tables(tables(again), tables(first))
+    assert_same_tables(tables(second), tables(fresh))
+    assert len(trained) == (3 if "Words" in after else 6)
+    is_same = second.curves_.equals(first.curves_) and second.best_score_ == first.best_score_
+    assert is_same == ("Words" in after)
+
+
+# -- the refit
+
+
+def refitted(folder: Any, pipeline: bool = False, **settings: Any) -> GridSearch:
+    lstm: Any = LSTMClassifier(units=3, batch_size=8, epochs=6, dropout=0.2, warm_start=True)
+    lstm.set_params(**settings)
+    name = "l2"
+    if pipeline:
+        lstm, name = make_pipeline(FunctionTransformer(), lstm), "lstmclassifier__l2"
+    return base_search(folder, {name: [0.01]}, lstm, refit=True, checkpoint_every=0)
+
+
+def last_of(search: GridSearch) -> Any:
+    model = search.best_estimator_
+    return model[-1] if hasattr(model, "steps") else model
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "settings"),
+    [
+        (False, {}),
+        (True, {}),
+        (False, {"early_stopping": True, "monitor": "loss", "patience": 0, "min_delta": 0.02,
+                 "epochs": 40, "restore_best_weights": True, "learning_rate": 0.1}),
+    ],
+)  # fmt: skip
+def test_a_search_killed_in_its_refit_goes_on_with_it(
+    pipeline: bool,
+    settings: Any,
+    data: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    trained: list[int],
+    assert_same_weights: Any,
+) -> None:
+    whole = refitted(None, pipeline, **settings).fit(*data)
+    total = len(last_of(whole).history_["loss"])
+    search = refitted(tmp_path / "s", pipeline, **settings)
+    with monkeypatch.context() as patch:
+        patch.setattr(GridSearch, "_refit", lambda *_: None)
+        search.fit(*data)
+    assert break_off(monkeypatch, search, data, 3)  # epochs of the refit
+    trained.clear()
+    for left in (total - 3, 0):
+        again = clone(search).fit(*data)
+        assert len(trained) == left
+        trained.clear()
+        model, expected = last_of(again), last_of(whole)
+        assert_same_weights(model.params_, expected.params_)
+        assert repr(model.history_) == repr(expected.history_)
+        assert model.best_epoch_ == expected.best_epoch_
+        assert not {name for name in vars(model) if "checkpoint" in name}
+        pickle.dumps(again)
+        # What comes back can be trained on, like the one that was never saved.
+        X, y = data
+        once, more = clone(whole).fit(X, y), again
+        for one in (once, more):
+            last_of(one).set_params(epochs=2, early_stopping=False).fit(X, y)
+        assert_same_weights(last_of(more).params_, last_of(once).params_)
+        trained.clear()
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_ctrl_c_in_the_refit_returns_what_is_finished(
+    saved: bool, data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: list[int]
+) -> None:
+    search = refitted(tmp_path / "s" if saved else None)
+    whole = refitted(None).fit(*data)
+    record, epochs = LaneRun.record, []
+
+    def interrupted(run: LaneRun, problem: Any, *args: Any) -> None:
+        record(run, problem, *args)
+        epochs.append(len(problem.trials))
+        if epochs.count(1) == 4:
+            signal.pthread_kill(cast(int, threading.main_thread().ident), signal.SIGINT)
+            time.sleep(0.5)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LaneRun, "record", interrupted)
+        words = "is saved, and the same fit goes on" if saved else "is lost"
+        with pytest.warns(
+            RuntimeWarning, match=f"all 3 fits are finished, the refit .*{words}"
+        ) as seen:
+            search.fit(*data)
+    assert seen[0].filename == __file__
+    assert search.interrupted_
+    assert not hasattr(search, "best_estimator_")
+    assert not hasattr(search, "refit_time_")
+    assert_same_tables(tables(search), tables(whole))
+    trained.clear()
+    search.fit(*data)
+    assert len(trained) == (2 if saved else 3 * 6 + 6)
+    assert not search.interrupted_
+    assert repr(search.best_estimator_.history_) == repr(whole.best_estimator_.history_)
+
+
 def test_a_copied_journal_is_not_believed(data: Any, tmp_path: Path, trained: list[int]) -> None:
     X, y = data
     expected = tables(base_search(None, RATES).fit(X, y))
@@ -502,7 +691,7 @@ def test_a_folder_with_nothing_of_a_search_says_so(
 def make_damage(folder: Path, rng: random.Random) -> str:
     """Flips bits of, deletes or doubles a part of a file, or the file."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    path = rng.choice(files)
+    path = rng.choice(rng.choice([files, [one for one in files if one.parent == folder]]))
     content = bytearray(path.read_bytes())
     kind = rng.choice(["flip", "flip", "cut", "double", "delete", "copy", "empty"])
     start, end = sorted(rng.randrange(len(content) + 1) for _ in range(2))
@@ -525,48 +714,107 @@ def make_damage(folder: Path, rng: random.Random) -> str:
     return f"{kind} {path.relative_to(folder)}"
 
 
+def file_bytes(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
 # Orbax forgets coroutines when it meets a damaged save.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
-@pytest.mark.parametrize("count", [60, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [30, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_damage_is_said_or_without_effect(
     count: int, data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After any damage to any file the table is the same, or a sentence names the file."""
+    """After any damage to any file the table is the same, or a sentence names the file.
+
+    All that a search learns from a folder is what a store gives; for each thing that damage makes of
+    that a search is done.
+    """
     monkeypatch.setattr(os, "fsync", lambda file: None)
-    grid = {"units": [2], "epochs": [1, 3], "learning_rate": [0.1, 0.3]}
-    search = base_search(tmp_path / "s", grid, return_estimator=True, checkpoint_every=0)
+    whole, folder = tmp_path / "s", tmp_path / "damaged"
+    grid = {"units": [2], "epochs": [1, 3], "learning_rate": [0.1]}
+    search = base_search(whole, grid, return_estimator=True, checkpoint_every=0)
+    search.set_params(cv=KFold(2, shuffle=True, random_state=1))
     expected = tables(clone(search).set_params(checkpoint_dir=None).fit(*data))
-    # Some fits are finished, one is in work.
-    assert break_off(monkeypatch, search, data, 11)
-    assert {key.partition("-")[0] for key in Store.saved(_reader(tmp_path / "s"))} == {
-        "chunk", "weights"
-    }  # fmt: skip
+    # A lane is finished, another one in work.
+    assert break_off(monkeypatch, search, data, 6)
+    content = file_bytes(whole)
+    fingerprint = unsealed(content["search.json"])["fingerprint"]
+    states: dict[str, tuple[Any, Any]] = {}  # what is saved under a key: what it is like, and it
+    load = Store.load
+
+    def noted(store: Store, key: str, like: Any) -> Any:
+        found = load(store, key, like)
+        if found is not None:
+            states[key] = jax.tree.map(lambda leaf: leaf, found[0]), found
+        return found
+
+    def fit() -> GridSearch:
+        new = clone(search).set_params(checkpoint_dir=folder, checkpoint_every=60)
+        return new.fit(*data)
+
+    shutil.copytree(whole, folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "load", noted)
+        fit()
+    assert {key.partition("-")[0] for key in states} == {"chunk", "weights"}
+
+    def read(store: Store, key: str) -> bool:
+        like, right = states[key]
+        there = f"states/{key}/"
+        ours, theirs = (
+            {name: text for name, text in files.items() if name.startswith(there)}
+            for files in (content, file_bytes(folder))
+        )
+        if ours == theirs:
+            return True
+        found = store.load(key, like)
+        if found is not None:
+            assert found[1] == right[1]
+            for one, other in zip(*map(jax.tree.leaves, (found[0], right[0])), strict=True):
+                assert np.asarray(as_words(one)).tobytes() == np.asarray(as_words(other)).tobytes()
+        return found is not None
+
     rng = random.Random(count)
-    refused = same = 0
+    seen: set[Any] = set()
+    refused = 0
     for number in range(count):
-        folder = tmp_path / "damaged"
-        shutil.copytree(tmp_path / "s", folder)
-        what = [make_damage(folder, rng) for _ in range(rng.choice([1, 1, 2]))]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                found = (
-                    clone(search).set_params(checkpoint_dir=folder, checkpoint_every=60).fit(*data)
-                )
-            except ValueError as error:
-                assert "its search.json is" in str(error), f"{number} {what}"
-                refused += 1
-            else:
-                same += 1
-                try:
-                    assert_same_tables(tables(found), expected)
-                except AssertionError as error:
-                    raise AssertionError(f"{number}: {what}") from error
         shutil.rmtree(folder)
-    print(f"{same} the same, {refused} refused")
-    assert same > count / 2
+        shutil.copytree(whole, folder)
+        what = [make_damage(folder, rng) for _ in range(rng.choice([1, 1, 2]))]
+        said, refusal = f"{number}: {what}", ""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                with Store(folder, fingerprint) as store:
+                    believed = json.dumps(store.finished(), sort_keys=True), str(store.notes)
+                    kept = tuple(read(store, key) for key in states)
+            except ValueError as error:
+                refusal = str(error)
+            except AssertionError as error:
+                raise AssertionError(said) from error
+            if refusal:
+                assert re.search("its search.json is (damaged|missing)", refusal), said
+                refused += 1
+                continue
+            if (believed, kept) in seen:
+                continue
+            seen.add((believed, kept))
+            try:
+                assert_same_tables(tables(fit()), expected)
+            except AssertionError as error:
+                named = any("notes.json" in str(one.message) for one in caught)
+                if not named:
+                    raise AssertionError(said) from error
+    print(f"{refused} refused, {len(seen)} searches")
+    assert refused < count / 2
     gc.collect()
+
+
+def as_words(leaf: Any) -> Any:
+    is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return jax.random.key_data(leaf) if is_key else leaf
 
 
 @pytest.mark.parametrize("seed", [None, np.random.RandomState(0)])
