@@ -184,7 +184,7 @@ def test_same_command_reads_what_is_there(
         pd.testing.assert_frame_equal(one, other)
     assert json.loads((run / "config.json").read_text())["seconds"] == seconds
     capsys.readouterr()
-    for module in ("replication.command", "grid.base"):
+    for module in ("replication.command", "grid.session"):
         monkeypatch.setattr(f"jaxlstm.{module}.code_version", lambda: "jaxlstm 99")
     command(monkeypatch, "--results", run.parent, "--seeds", 2)
     assert "as trained by jaxlstm" in " ".join(capsys.readouterr().out.split())

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -18,19 +17,17 @@ from sklearn.model_selection._search import BaseSearchCV
 from sklearn.utils.metadata_routing import process_routing
 from sklearn.utils.validation import check_is_fitted
 
-from jaxlstm.estimators.inputs import is_sequence_data, targets_of, weight_of
+from jaxlstm.estimators.inputs import targets_of, weight_of
 from jaxlstm.grid import cluster, processes
 from jaxlstm.grid.checkpoint import Checkpoint
-from jaxlstm.grid.fingerprint import code_version, digest
 from jaxlstm.grid.outcome import INTERRUPTED, Outcome
 from jaxlstm.grid.plan import Plan, make_plan
 from jaxlstm.grid.prepare import Prepared, estimator_of
 from jaxlstm.grid.results import curve_table, cv_results, trial_table
 from jaxlstm.grid.routing import Routed, route, weight_name
 from jaxlstm.grid.scoring import Scoring, accepts_weight, call_scorer
-from jaxlstm.grid.session import Session
-from jaxlstm.grid.space import Problem, Trial
-from jaxlstm.grid.store import Store
+from jaxlstm.grid.session import Session, data_digests
+from jaxlstm.grid.space import Problem
 from jaxlstm.train.hyperparameters import NUMBERS, check_number
 
 
@@ -221,11 +218,11 @@ class LaneSearch(BaseSearchCV):
                     "return_estimator needs one process; here JAX runs over"
                     f" {jax.process_count()} (jax.distributed)."
                 )
-            processes.check_same(_data_digests(prepared, routed.score_weight))
+            processes.check_same(data_digests(prepared, routed.score_weight))
         session = Session(self, prepared, scoring)
         for name in ("best_estimator_", "refit_time_"):
             self.__dict__.pop(name, None)  # of an earlier fit, which this one may not come to
-        with self._opened_checkpoint(session, routed) as session.checkpoint:
+        with session.opened_checkpoint(routed):
             self._try(session)
             self.interrupted_ = session.is_interrupted
             self._collect(session)
@@ -260,48 +257,6 @@ class LaneSearch(BaseSearchCV):
             weight = weight_of(X, weight)
         score = call_scorer(scorer, self.best_estimator_, X, y, weight)
         return float(score[self.refit] if isinstance(score, Mapping) else score)
-
-    @contextlib.contextmanager
-    def _opened_checkpoint(self, session: Session, routed: Routed) -> Iterator[Checkpoint | None]:
-        prepared = session.prepared
-        if self.checkpoint_dir is None:
-            yield None
-            return
-        own = None if self._draws else estimator_of(prepared.base).random_state
-        if not isinstance(self.random_state, Integral) and not isinstance(own, Integral):
-            raise ValueError(
-                "checkpoint_dir needs a random_state that is an integer, so that a search that goes on"
-                f" draws what it drew before; got {self.random_state!r}."
-            )
-        code = self._trained_by or code_version()
-        fingerprint = _data_digests(prepared, routed.score_weight) | {"code": code}
-        scores = digest(self.scoring, self.return_train_score, routed.is_enabled)
-        memo: dict[Any, Any] = {}
-        cells: dict[int, str] = {}
-
-        def describe(trial: Trial) -> str:
-            """A cell's estimator, but for what its trials say themselves, and how it is scored."""
-            if trial.cell not in cells:
-                estimator = clone(prepared.estimators[trial.cell])
-                last = estimator_of(estimator)
-                last.set_params(**dict.fromkeys(_OF_TRIALS & last.get_params(deep=False).keys()))
-                cells[trial.cell] = digest(estimator, memo=memo)
-            fold = prepared.folds[trial.fold]
-            return digest(cells[trial.cell], scores, fold.train, fold.validation)
-
-        def opened() -> Store:
-            return Store(self.checkpoint_dir, fingerprint, every=self.checkpoint_every)
-
-        several = jax.process_count() > 1
-        with processes.FirstStore(opened) if several else opened() as store:
-            common = fingerprint["data"], fingerprint["code"]
-            yield Checkpoint(
-                store,
-                common,
-                describe,
-                self.validation_freq,
-                reads_only=code != code_version(),
-            )
 
     def _collect(self, session: Session) -> None:
         """Sets the fitted attributes from the trials' outcomes."""
@@ -400,6 +355,11 @@ class LaneSearch(BaseSearchCV):
         failed = [outcome for outcome in outcomes if outcome.status == "failed"]
         if not failed:
             return
+        if self.error_score == "raise":  # of an earlier run that did not raise
+            trial = trials[failed[0].trial]
+            raise ValueError(
+                f"The fit of {trial.params}, fold {trial.fold} failed: {failed[0].failed}."
+            )
         named = "; ".join(
             f"{t.params}, fold {t.fold}" for t in (trials[one.trial] for one in failed[:5])
         )
@@ -421,20 +381,14 @@ class LaneSearch(BaseSearchCV):
             # The winner can be trained again by anybody.
             last.random_state = prepared.refit_seed
         start = time.perf_counter()
-        if session.checkpoint and isinstance(session.checkpoint.store, Store):
-            common = "refit", self._trained_by or code_version()
-            last._checkpoint = Checkpoint(
-                session.checkpoint.store, common, reads_only=common[1] != code_version()
-            )
+        last._checkpoint = checkpoint = session.refit_checkpoint()
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="X was converted")  # said by the search
                 self.best_estimator_ = estimator.fit(X, y, **params)
         except KeyboardInterrupt:
             self.interrupted_ = True
-            way_on = (
-                "is saved, and the same fit goes on with it" if session.checkpoint else "is lost"
-            )
+            way_on = "is saved, and the same fit goes on with it" if checkpoint else "is lost"
             warnings.warn(
                 f"Interrupted: all {len(session.outcomes)} fits are finished, the refit is not and"
                 f" {way_on}. There is no best_estimator_.",
@@ -447,19 +401,3 @@ class LaneSearch(BaseSearchCV):
         self.refit_time_ = time.perf_counter() - start
         if hasattr(self.best_estimator_, "feature_names_in_"):
             self.feature_names_in_ = self.best_estimator_.feature_names_in_
-
-
-# Parameters of an estimator that its trials know better, or that do not touch their numbers.
-_OF_TRIALS = {"epochs", "random_state", "verbose"}
-
-
-def _data_digests(prepared: Prepared, score_weight: Any) -> dict[str, str]:
-    """What was given to `fit`, in a few letters; a pipeline's steps have not made their data yet."""
-    datasets = prepared.problem([]).datasets
-    given = [prepared.y, prepared.weight, score_weight]
-    if not datasets:
-        given.append(prepared.X.as_list() if is_sequence_data(prepared.X) else prepared.X)
-    return {
-        "data": digest(*map(tuple, datasets), *given),
-        "splits": digest([(fold.train, fold.validation) for fold in prepared.folds]),
-    }

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import jax
 import numpy as np
+from sklearn.base import clone
 
+from jaxlstm.estimators.inputs import is_sequence_data
 from jaxlstm.grid import cluster, processes
 from jaxlstm.grid.checkpoint import Checkpoint
-from jaxlstm.grid.fingerprint import digest
+from jaxlstm.grid.fingerprint import code_version, digest
 from jaxlstm.grid.outcome import INTERRUPTED, LaneRun, Outcome
 from jaxlstm.grid.plan import Plan
-from jaxlstm.grid.prepare import Prepared
+from jaxlstm.grid.prepare import Prepared, estimator_of
 from jaxlstm.grid.progress import LiveProgress
+from jaxlstm.grid.routing import Routed
 from jaxlstm.grid.run import execute
 from jaxlstm.grid.scoring import Scoring
 from jaxlstm.grid.space import Problem, Trial
+from jaxlstm.grid.store import Store
 
 
 class Session:
@@ -48,6 +53,65 @@ class Session:
     def is_interrupted(self) -> bool:
         """Whether the user has broken the search off."""
         return any(outcome.status == INTERRUPTED for outcome in self.outcomes)
+
+    @contextlib.contextmanager
+    def opened_checkpoint(self, routed: Routed) -> Iterator[None]:
+        """Opens the search's folder, if it has one, and closes it.
+
+        Args:
+          routed: what `fit` got for scores and training.
+
+        Raises:
+          ValueError, OSError: as `Store`; a search that does not draw the same again.
+        """
+        search, prepared = self.search, self.prepared
+        if search.checkpoint_dir is None:
+            yield
+            return
+        own = None if search._draws else estimator_of(prepared.base).random_state
+        if not isinstance(search.random_state, Integral) and not isinstance(own, Integral):
+            raise ValueError(
+                "checkpoint_dir needs a random_state that is an integer, so that a search that goes on"
+                f" draws what it drew before; got {search.random_state!r}."
+            )
+        code = search._trained_by or code_version()
+        fingerprint = data_digests(prepared, routed.score_weight) | {"code": code}
+        scores = digest(search.scoring, search.return_train_score, routed.is_enabled)
+        memo: dict[Any, Any] = {}
+        cells: dict[int, str] = {}
+
+        def describe(trial: Trial) -> str:
+            """A cell's estimator, but for what its trials say themselves, and how it is scored."""
+            if trial.cell not in cells:
+                estimator = clone(prepared.estimators[trial.cell])
+                last = estimator_of(estimator)
+                last.set_params(**dict.fromkeys(_OF_TRIALS & last.get_params(deep=False).keys()))
+                cells[trial.cell] = digest(estimator, memo=memo)
+            fold = prepared.folds[trial.fold]
+            return digest(cells[trial.cell], scores, fold.train, fold.validation)
+
+        def opened() -> Store:
+            return Store(search.checkpoint_dir, fingerprint, every=search.checkpoint_every)
+
+        several = jax.process_count() > 1
+        with processes.FirstStore(opened) if several else opened() as store:
+            common = fingerprint["data"], fingerprint["code"]
+            self.checkpoint = Checkpoint(
+                store,
+                common,
+                describe,
+                search.validation_freq,
+                reads_only=code != code_version(),
+            )
+            yield
+
+    def refit_checkpoint(self) -> Checkpoint | None:
+        """Where the refit is saved and taken from; several JAX processes save none."""
+        if self.checkpoint is None or not isinstance(self.checkpoint.store, Store):
+            return None
+        code = self.search._trained_by or code_version()
+        reads_only = code != code_version()
+        return Checkpoint(self.checkpoint.store, ("refit", code), reads_only=reads_only)
 
     def evaluate(self, candidates: Sequence[dict[str, Any]]) -> np.ndarray:
         """Trains candidates on all splits; returns their mean test scores, NaN where a fit failed."""
@@ -121,3 +185,21 @@ def state_bytes(plan: Plan) -> int:
     """Most bytes that the lanes in work take on the disk at a time, old and new saves."""
     largest = sorted((group.state_bytes * group.slots for group in plan.groups), reverse=True)
     return 2 * sum((largest * plan.workers)[: plan.workers]) + 4096 * plan.fits
+
+
+# Parameters of an estimator that its trials know better, or that do not touch their numbers.
+_OF_TRIALS = {"epochs", "random_state", "verbose"}
+
+
+def data_digests(prepared: Prepared, score_weight: Any) -> dict[str, str]:
+    """What was given to `fit`, in a few letters; a pipeline's steps have not made their data yet."""
+    datasets = prepared.problem([]).datasets
+    given = [prepared.y, prepared.weight, score_weight]
+    rows = prepared.X.as_list() if is_sequence_data(prepared.X) else prepared.X
+    same = [(data.x.dtype, data.x.shape) for data in datasets[:1]]
+    if not isinstance(rows, np.ndarray) or (rows.dtype, rows.shape) not in same:
+        given.append(rows)  # a scorer sees them as they are
+    return {
+        "data": digest(*map(tuple, datasets), *given),
+        "splits": digest([(fold.train, fold.validation) for fold in prepared.folds]),
+    }

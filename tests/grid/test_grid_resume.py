@@ -33,7 +33,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from jaxlstm import FlaxClassifier, GridSearch, HalvingSearch, LSTMClassifier, RandomSearch
-from jaxlstm.grid import base as searching
 from jaxlstm.grid import plan as planning
 from jaxlstm.grid import saves, session
 from jaxlstm.grid.checkpoint import Checkpoint
@@ -330,7 +329,7 @@ def test_another_search_is_refused_in_one_sentence(
     changed = clone(search).set_params(cv=KFold(3, shuffle=True, random_state=2))
     _fit_is_refused(changed, data, "the splits differ")
     with monkeypatch.context() as patch:
-        patch.setattr(searching, "code_version", lambda: "jaxlstm 0.0.1, jax 0.1")
+        patch.setattr(session, "code_version", lambda: "jaxlstm 0.0.1, jax 0.1")
         _fit_is_refused(
             clone(search), data, r"the code differs \(code: jaxlstm .* there, jaxlstm 0"
         )
