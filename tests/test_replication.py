@@ -242,6 +242,7 @@ def test_interrupted_study_goes_on(
         pd.testing.assert_frame_equal(one, other)
 
 
+@pytest.mark.filterwarnings("default:.*its notes.json is damaged:RuntimeWarning")
 def test_no_file_of_a_folder_is_run(
     run: Path, tmp_path: Path, monkeypatch: Any, capsys: Any
 ) -> None:
