@@ -20,8 +20,6 @@ from jaxlstm.options import parse_single
 from jaxlstm.plain_text import shown, visible
 from jaxlstm.search_command import Search
 
-LINES = "\n\t"  # which a message may have
-
 FLAGS = (tyro.conf.FlagCreatePairsOff,)
 
 
@@ -42,12 +40,30 @@ def user_errors() -> Iterator[None]:
     except (ValueError, TypeError, OSError, ImportError) as error:
         if os.environ.get("JAXLSTM_DEBUG"):
             raise
-        print(f"error: {visible(str(error).strip(), keep=LINES)}", file=sys.stderr)
+        print(f"error: {_sentence(error)}", file=sys.stderr)
         raise SystemExit(2) from None
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    print(f"warning: {visible(str(message).strip(), keep=LINES)}", file=sys.stderr)
+    print(f"warning: {_sentence(message)}", file=sys.stderr)
+
+
+def _sentence(message: object) -> str:
+    """A message in one line, whatever the names in it hold."""
+    return visible(" ".join(line.strip() for line in str(message).strip().splitlines()))
+
+
+def parse_arguments(parse: Callable[[list[str]], Any]) -> Any:
+    """Parses the command line; what cannot be parsed is shown without control characters.
+
+    Args:
+      parse: makes a configuration of the arguments, or says why not and exits.
+    """
+    given = sys.argv[1:]
+    harmless = list(map(visible, given))
+    if harmless != given:
+        parse(harmless)
+    return parse(given)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +164,11 @@ def run_experiment(
       **study: further arguments of `jaxlstm.study.run_study`.
     """
     with user_errors():
-        config = tyro.cli(config_type, prog=f"python -m experiments.{name}", config=FLAGS)
+        config = parse_arguments(
+            lambda given: tyro.cli(
+                config_type, prog=f"python -m experiments.{name}", args=given, config=FLAGS
+            )
+        )
         search, train, test = build(config)
         plan_or_run(
             search,
@@ -179,11 +199,14 @@ def main() -> None:
     if sys.argv[1:] == ["--version"]:
         print(f"jaxlstm {importlib.metadata.version('jaxlstm')}")
         return
-    with user_errors():
-        command = tyro.extras.subcommand_cli_from_dict(
-            {"search": Search, "data": Data, "report": Report},
-            prog="jaxlstm",
-            description="Train every LSTM of a hyperparameter search at once (or say its --version).",
-            config=FLAGS,
+    commands: dict[str, Callable[..., Any]] = {"search": Search, "data": Data, "report": Report}
+    about = "Train every LSTM of a hyperparameter search at once; --version says which version."
+
+    def parse(given: list[str]) -> Any:
+        return tyro.extras.subcommand_cli_from_dict(
+            commands, prog="jaxlstm", description=about, args=given, config=FLAGS
         )
+
+    with user_errors():
+        command = parse_arguments(parse)
         command.run()

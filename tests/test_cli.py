@@ -404,8 +404,11 @@ def test_names_cannot_act_in_the_terminal(jaxlstm: Any, tmp_path: Path) -> None:
     assert code == 0
     assert r"\x1b]0;title\x07" in printed
     assert r"[red]a\u202eb[/red]" in printed
-    for name in ("x\x1b[2J.npz", "[red]\x07.csv", "a\x9bb"):
+    for name in ("x\x1b[2J.npz", "[red]\x07.csv", "a\x9bb", "a\nerror: b"):
         code, printed, error = jaxlstm("data", tmp_path / "none" / name, "--results", tmp_path)
+        assert (code, error.count("\n")) == (2, 1)
+        assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f]", printed + error)
+        code, printed, error = jaxlstm(name, "--results", tmp_path)
         assert code == 2
         assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f]", printed + error)
 

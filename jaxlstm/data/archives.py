@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import bz2
 import contextlib
-import gzip
-import io
-import lzma
 import os
 import re
 import stat
@@ -16,23 +12,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-#: Larger members are refused: no image or recording of these data sets comes near.
-MEMBER_BYTES = 256 << 20
+from jaxlstm.data.packed import (
+    MEMBER_BYTES,
+    PIECE,
+    check_ratio,
+    damage,
+    open_packed,
+    read_bytes,
+    reason,
+)
 
 #: Archives that unpack to more are refused: a few kilobytes can claim petabytes.
 ARCHIVE_BYTES = 64 << 30
 
-#: What unpacks to more than 256 MB must be no more than so many times its packed size. Text packs
-#: to a tenth, a table of zeros to a thousandth.
-RATIO = 200
-
-_PIECE = 1 << 20
-_OPENERS: dict[bytes, Callable[[Path], Any]] = {
-    b"\x1f\x8b": gzip.open,
-    b"BZh": bz2.open,
-    b"\xfd7zXZ\x00": lzma.open,
-}
-_KINDS = {"BZ2File": "bzip2", "LZMAFile": "xz"}
 # A tar's headers for long names and the like are held in memory by tarfile, whatever size they say.
 _HEADER_TYPES = (
     tarfile.GNUTYPE_LONGNAME,
@@ -41,80 +33,6 @@ _HEADER_TYPES = (
     tarfile.XGLTYPE,
     tarfile.SOLARIS_XHDTYPE,
 )
-
-
-def open_packed(path: Path) -> Any:
-    """Opens a gzip, bzip2 or xz file, or a plain one, for reading.
-
-    Reading raises a ValueError where a packed file unpacks to more than its size can honestly hold.
-
-    Args:
-      path: of the file.
-
-    Raises:
-      FileNotFoundError: nothing is there.
-      ValueError: it cannot be opened.
-    """
-    if not path.exists():
-        raise FileNotFoundError(f"{path} is not there.")
-    with _damage(f"{path} is not a whole gzip file"):
-        with path.open("rb") as file:
-            opener = _opener(file.read(6))
-        return path.open("rb") if opener is None else _Bounded(path, opener(path))
-
-
-def read_packed(path: Path, limit: int) -> bytes:
-    """Reads a gzip, bzip2 or xz file, or a plain one.
-
-    Args:
-      path: of the file.
-      limit: most bytes that its content may have.
-
-    Raises:
-      FileNotFoundError: nothing is there.
-      ValueError: damaged, cut off, longer than the limit or than its packed size can honestly hold.
-    """
-    with open_packed(path) as file:
-        kind = _KINDS.get(getattr(file, "kind", ""), "gzip")
-        with _damage(f"{path} is not a whole {kind} file"):
-            content = _read(file, limit + 1)
-    if len(content) > limit:
-        raise ValueError(f"{path} holds more than the {limit:,} bytes that it can need.")
-    return content
-
-
-def unpack(content: bytes, place: str, limit: int = MEMBER_BYTES) -> bytes:
-    """Unpacks the content of a gzip file that was a file of an archive.
-
-    Args:
-      content: of the gzip file.
-      place: the archive and the file's name in it; errors begin with it.
-      limit: most bytes that it may hold.
-
-    Raises:
-      ValueError: damaged, cut off, longer than the limit or than its packed size can honestly hold.
-    """
-    with _damage(f"{place} is not a whole gzip file"), gzip.open(io.BytesIO(content)) as stream:
-        text = _read(stream, limit + 1)
-    if len(text) > limit:
-        raise ValueError(f"{place} holds more than the {limit:,} bytes allowed.")
-    check_ratio(place, len(text), len(content))
-    return text
-
-
-def check_ratio(place: str, size: int, packed: int) -> None:
-    """Raises a ValueError where so few packed bytes can only be meant to fill the memory.
-
-    Args:
-      place: the file; the error begins with it.
-      size: bytes that come out of it.
-      packed: bytes that it has.
-    """
-    if size > MEMBER_BYTES and size > RATIO * packed:
-        raise _Refusal(
-            f"{place} unpacks to {size:,} bytes or more, over {RATIO} times its own {packed:,}: no"
-            " data is packed so tightly; unpack it yourself if you trust it."
-        )
 
 
 def members(
@@ -147,7 +65,7 @@ def members(
         return
     if not path.exists():
         raise FileNotFoundError(f"{path} is not there.")
-    with _damage(f"{path} cannot be read"), path.open("rb") as file:
+    with damage(f"{path} cannot be read"), path.open("rb") as file:
         head = file.read(6)
     # Not zipfile.is_zipfile: it takes a tar that holds a zip for one.
     if head.startswith(b"PK"):
@@ -158,43 +76,13 @@ def members(
 
 def is_archive(path: Path) -> bool:
     """Tells a file that holds files from a text, plain or packed."""
-    with _damage(f"{path} cannot be read"), path.open("rb") as file:
+    with damage(f"{path} cannot be read"), path.open("rb") as file:
         head = file.read(512)
     if head.startswith(b"PK"):
         return True
     with contextlib.suppress(Exception), open_packed(path) as stream:
         head = stream.read(512)
     return head[257:262] == b"ustar"
-
-
-def _opener(head: bytes) -> Callable[[Path], Any] | None:
-    """What opens a packed file, by its first bytes."""
-    return next((_OPENERS[start] for start in _OPENERS if head.startswith(start)), None)
-
-
-class _Bounded(io.RawIOBase):
-    """A packed file's content, of which no more comes than its size can honestly hold."""
-
-    def __init__(self, path: Path, stream: Any) -> None:
-        self.path, self.stream, self.total = path, stream, 0
-        self.packed = path.stat().st_size
-
-    @property
-    def kind(self) -> str:
-        return type(self.stream).__name__
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        count: int = self.stream.readinto(buffer)
-        self.total += count
-        check_ratio(str(self.path), self.total, self.packed)
-        return count
-
-    def close(self) -> None:
-        self.stream.close()
-        super().close()
 
 
 def _in_folder(
@@ -215,21 +103,21 @@ def _in_folder(
     for name, file in sorted(files):
         if wanted(name) and file.is_file():
             _check_size(path, name, file.stat().st_size, limit)
-            with _damage(f"{file} cannot be read"), file.open("rb") as stream:
-                content = _read(stream, limit + 1)
+            with damage(f"{file} cannot be read"), file.open("rb") as stream:
+                content = read_bytes(stream, limit + 1)
             _check_size(path, name, len(content), limit)  # one that grows while it is read
             yield name, content
 
 
 def _unreadable(error: OSError) -> None:
-    raise ValueError(f"{error.filename} cannot be read: {_said(error)}.") from error
+    raise ValueError(f"{error.filename} cannot be read: {reason(error)}.") from error
 
 
 def _in_zip(
     path: Path, wanted: Callable[[PurePosixPath], bool], limit: int, inner: str | None
 ) -> Iterator[tuple[PurePosixPath, bytes]]:
     with contextlib.ExitStack() as stack:
-        with _damage(f"{path} is not a whole zip archive"):
+        with damage(f"{path} is not a whole zip archive"):
             archive = stack.enter_context(zipfile.ZipFile(path))
             packed = path.stat().st_size
         entries = _entries(path, str(path), archive)
@@ -239,7 +127,7 @@ def _in_zip(
             return
         place = f"{path}: {inner}"
         _check_packing(str(path), PurePosixPath(str(inner)), within)
-        with _damage(f"{place} is not a whole zip archive"):
+        with damage(f"{place} is not a whole zip archive"):
             stream = stack.enter_context(archive.open(within))
             archive = stack.enter_context(zipfile.ZipFile(stream))
         entries = _entries(path, place, archive)
@@ -274,9 +162,9 @@ def _from_zip(
         _check_size(place, name, info.file_size, limit)
         _check_packing(place, name, info)
         check_ratio(place, total := total + info.file_size, packed)
-        damage = _damage(f"{place} is not a whole zip archive, at {name}")
-        with damage, archive.open(info) as stream:
-            content = _read(stream, info.file_size + 1)
+        broken = damage(f"{place} is not a whole zip archive, at {name}")
+        with broken, archive.open(info) as stream:
+            content = read_bytes(stream, info.file_size + 1)
             if len(content) != info.file_size:
                 raise EOFError(f"{len(content):,} bytes instead of {info.file_size:,}")
         yield name, content
@@ -300,7 +188,7 @@ def check_npz(path: Path) -> None:
       path: of the file, a whole zip archive.
     """
     with (
-        _damage(f"{path} is not a readable npz file"),
+        damage(f"{path} is not a readable npz file"),
         path.open("rb") as file,
         zipfile.ZipFile(file) as archive,
     ):
@@ -319,8 +207,8 @@ class _Header(tarfile.TarInfo):
         try:
             header = super().frombuf(buf, encoding, errors)
         except tarfile.InvalidHeaderError as error:  # type: ignore[attr-defined]
-            raise tarfile.ReadError(f"a header is wrong ({_said(error)})") from error
-        most = _PIECE if header.type in _HEADER_TYPES else ARCHIVE_BYTES
+            raise tarfile.ReadError(f"a header is wrong ({reason(error)})") from error
+        most = PIECE if header.type in _HEADER_TYPES else ARCHIVE_BYTES
         if not 0 <= header.size <= most:
             raise tarfile.ReadError(f"a header claims {header.size:,} bytes")
         return header
@@ -343,61 +231,37 @@ def _in_tar(
     wanted: Callable[[PurePosixPath], bool],
     limit: int,
 ) -> Iterator[tuple[PurePosixPath, bytes]]:
-    damage = f"{path} is not a whole zip or tar archive"
+    message = f"{path} is not a whole zip or tar archive"
     total = 0
     with contextlib.ExitStack() as stack:
-        with _damage(damage):
+        with damage(message):
             packed = stack.enter_context(open_packed(path))
             source: Any = _Stream(packed)
             archive: Any = stack.enter_context(
                 tarfile.open(fileobj=source, mode="r|", tarinfo=_Header, errors="replace")
             )
         while True:
-            with _damage(damage):
+            with damage(message):
                 info = archive.next()
             archive.members = []  # else it keeps every header
             if info is None:
                 break
             name = _checked(str(path), info.name)
-            damage = f"{path} is not a whole zip or tar archive, after {name}"
+            message = f"{path} is not a whole zip or tar archive, after {name}"
             # A size in an extended header passes _Header by.
             _check_total(path, total := total + abs(info.size))
             if not info.isreg() or not wanted(name):
                 continue
             _check_size(path, name, info.size, limit)
-            with _damage(f"{path} is not a whole zip or tar archive, at {name}"):
+            with damage(f"{path} is not a whole zip or tar archive, at {name}"):
                 stream = archive.extractfile(info)
-                content = _read(stream, info.size) if stream else b""
+                content = read_bytes(stream, info.size) if stream else b""
                 if len(content) != info.size:
                     raise EOFError("it ends within this file")
             yield name, content
-        with _damage(damage):
-            while piece := packed.read(_PIECE):  # the checksum of a compressed file comes last
+        with damage(message):
+            while piece := packed.read(PIECE):  # the checksum of a compressed file comes last
                 _check_total(path, total := total + len(piece))
-
-
-def _read(stream: Any, size: int) -> bytes:
-    """At most so many bytes, in pieces: a claimed size takes no memory until it proves true."""
-    pieces = []
-    while size > 0 and (piece := stream.read(min(size, _PIECE))):
-        pieces.append(piece)
-        size -= len(piece)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-
-@contextlib.contextmanager
-def _damage(message: str) -> Iterator[None]:
-    """Anything that a library makes of bad bytes, as one sentence."""
-    try:
-        yield
-    except _Refusal:
-        raise
-    except Exception as error:  # damaged files make zipfile, tarfile, zlib and lzma raise anything
-        raise ValueError(f"{message}: {_said(error)}.") from error
-
-
-class _Refusal(ValueError):
-    """Too much comes out of a packed file, though it may be whole."""
 
 
 def _checked(place: str, name: str) -> PurePosixPath:
@@ -419,7 +283,3 @@ def _check_size(place: object, name: PurePosixPath, size: int, limit: int) -> No
 def _check_total(path: Path, size: int) -> None:
     if size > ARCHIVE_BYTES:
         raise ValueError(f"{path} unpacks to more than {ARCHIVE_BYTES >> 30} GB.")
-
-
-def _said(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).strip().rstrip(".")

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from jaxlstm.data.archives import members
+from jaxlstm.data.archives import check_npz, members
 from jaxlstm.data.download import data_folder
 
 
@@ -54,6 +54,7 @@ def load(folder: Path, key: str) -> dict[str, np.ndarray] | None:
       key: that they were stored under.
     """
     try:
+        check_npz(folder / f"{key}.npz")
         # The context closes the file, too, where it is no npz.
         with (folder / f"{key}.npz").open("rb") as file, np.load(file) as arrays:
             # zipfile compares each array's checksum as it is read to its end.

@@ -39,6 +39,8 @@ def check_columns(path: Path, table: pd.DataFrame, needed: Iterable[str]) -> Non
             lower = {name.lower(): name for name in names}
             near = difflib.get_close_matches(column.lower(), lower, n=1, cutoff=0.75)
             hint = f" Did you mean {lower[near[0]]!r}?" if near else ""
+            if len(names) == 1 and not near:
+                hint = " Its first line holds no comma, semicolon, tab or bar that parts the names."
             raise ValueError(f"{path} has no column {column!r}; its columns: {shown}.{hint}")
         if table[column].isna().any():
             row = int(table[column].isna().to_numpy().argmax())
@@ -71,7 +73,11 @@ def to_numbers(path: Path, column: pd.Series) -> np.ndarray:
 
 
 def to_labels(column: pd.Series) -> np.ndarray:
-    """Labels as integers, which sort as such, where they are written as integers; else as text."""
+    """Labels as integers, which sort as such, where they are written as integers, or as booleans
+    where they are written so; else as text.
+    """
+    if set(column) <= {"True", "False"}:
+        return (column == "True").to_numpy(bool)
     try:
         numbers = column.astype(int)
     except (ValueError, OverflowError):
@@ -91,7 +97,7 @@ def to_targets(path: Path, columns: pd.DataFrame, task: Task, per_step: bool) ->
     several = columns.shape[1] > 1 and not per_step
     if task in ("multilabel", "regression") or several:
         arrays = [to_labels(columns[name]) for name in columns]
-        if task == "regression" or any(array.dtype.kind not in "iu" for array in arrays):
+        if task == "regression" or any(array.dtype.kind not in "biu" for array in arrays):
             arrays = [to_numbers(path, columns[name]) for name in columns]
     elif columns.shape[1] > 1:
         together = pd.concat([columns[name] for name in columns], ignore_index=True)
@@ -108,7 +114,7 @@ def column_names(
     several = y.ndim > 1 + per_step
     if len(columns) > 1 and not several:  # they are steps
         return {}
-    flags = y.dtype.kind in "iu" and bool(((y == 0) | (y == 1)).all())
+    flags = y.dtype.kind in "biu" and bool(((y == 0) | (y == 1)).all())
     if several and (task == "multilabel" or (task == "auto" and flags)):
         return {"classes": columns}
     guessed = task == "auto" and (several or y.dtype.kind == "f")
@@ -117,7 +123,7 @@ def column_names(
 
 def _to_target(column: pd.Series, task: Task) -> np.ndarray:
     labels = to_labels(column)
-    if labels.dtype.kind in "iu" or task == "classification":
+    if labels.dtype.kind in "biu" or task == "classification":
         return labels
     numbers = pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
     fractions = np.isfinite(numbers).all() and (numbers != np.round(numbers)).any()

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from jaxlstm.data.archives import read_packed
 from jaxlstm.data.columns import check_columns, is_number
+from jaxlstm.data.packed import read_packed
 
 #: Endings of the files that are read as tables, and what separates the values of a line.
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".parquet": ""}
@@ -185,13 +185,16 @@ def _form(path: Path, needed: Iterable[str]) -> _Form:
     filled = [number for number, line in enumerate(lines) if line.strip()]
     if not filled:
         raise ValueError(f"{_unreadable(path)}: No columns to parse from file: it is empty.")
+    needed = list(needed)
     first = filled[0]
+    if lines[first].startswith("#") and not _holds(path, lines[first], needed):  # a remark
+        first = next((number for number in filled if not lines[number].startswith("#")), first)
     # Spreadsheets say the separator in a line of its own.
     said = re.fullmatch(r'"?sep=(.)"?', lines[first].strip())
-    if said and len(filled) > 1:
-        separator, first = said[1], filled[1]
+    if said and filled[-1] > first:
+        separator, first = said[1], filled[filled.index(first) + 1]
     else:
-        separator = _separator(path, lines[first], list(needed))
+        separator = _separator(path, lines[first], needed)
     return _Form(content, encoding, separator, _fields(lines[first], separator), first)
 
 
@@ -227,6 +230,11 @@ def _separator(path: Path, header: str, needed: list[str]) -> str:
     return max(counts, key=lambda separator: counts[separator])  # the first of equal ones
 
 
+def _holds(path: Path, header: str, needed: list[str]) -> bool:
+    names = _fields(header, _separator(path, header, needed))
+    return bool(needed) and set(needed) <= {name.strip() for name in names}
+
+
 def _check_header(path: Path, form: _Form, needed: list[str]) -> None:
     names = [name.strip() for name in form.names]
     for name in needed:
@@ -243,8 +251,8 @@ def _check_header(path: Path, form: _Form, needed: list[str]) -> None:
         )
 
 
-def _records(form: _Form) -> list[tuple[int, int]]:
-    """The line of each record that is not empty, from 1, and how many values it has."""
+def _records(form: _Form) -> list[tuple[int, list[str]]]:
+    """The line of each record that is not empty, from 1, and its values."""
     text = form.content.decode(form.encoding, "replace")
     stream = io.StringIO(text, newline="")
     for _ in range(form.first):
@@ -254,7 +262,7 @@ def _records(form: _Form) -> list[tuple[int, int]]:
     with contextlib.suppress(csv.Error):  # a value of more than 131,072 characters
         for record in reader:
             if len(record) > 1 or "".join(record).strip():
-                found.append((line, len(record)))
+                found.append((line, record))
             line = form.first + reader.line_num + 1
     return found
 
@@ -273,14 +281,16 @@ def _check_widths(path: Path, form: _Form) -> None:
     """Raises a ValueError that names the first line with more values than the header."""
     records = _records(form)
     width = len(form.names)
-    longer = [(line, count) for line, count in records if count > width]
+    longer = [(line, record) for line, record in records if len(record) > width]
     if not longer:
         return
-    line, count = longer[0]
+    line, count = longer[0][0], len(longer[0][1])
     cure = "quote values that hold the separator"
     if form.separator == ",":
         cure += ", and write decimal points instead of commas"
-    if len(longer) == len(records) - 1 and all(found == width + 1 for _, found in longer):
+    if not any("".join(record[width:]).strip() for _, record in longer):
+        cure = f"leave out the {form.separator!r} at the end of its lines"
+    elif len(longer) == len(records) - 1 and all(len(found) == width + 1 for _, found in longer):
         cure = "name the column of row names that comes first, or write the file without it"
     raise ValueError(
         f"{path}, line {line}: it has more values than the header, {count} instead of {width}:"

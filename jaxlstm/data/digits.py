@@ -22,5 +22,6 @@ def load_digits() -> SequenceData:
         y=bunch.target.astype(np.int32),
         classes=tuple(str(name) for name in bunch.target_names),
         name="digits",
+        label_values=bunch.target_names,
         source="scikit-learn's load_digits (UCI handwritten digits, test part)",
     )

@@ -13,9 +13,9 @@ from typing import IO
 
 import numpy as np
 
-from jaxlstm.data.archives import open_packed
 from jaxlstm.data.duplicates import find_duplicates
 from jaxlstm.data.images import assemble, check_size, read_images, resize, scaled
+from jaxlstm.data.packed import open_packed
 from jaxlstm.data.sequences import SequenceData
 
 CLASSES = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")

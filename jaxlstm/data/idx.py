@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxlstm.data.archives import check_ratio
+from jaxlstm.data.packed import check_ratio
 
 _TYPES: dict[int, np.dtype[Any]] = {
     0x08: np.dtype("u1"),

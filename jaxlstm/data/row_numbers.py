@@ -17,6 +17,12 @@ _NAMES = re.compile(
     r"|.*[ _.-](id|uuid|guid)",
     re.I,
 )
+# These name rows only where there are several of a value.
+_WHO = re.compile(
+    "subject|user|person|participant|patient|speaker|actor|writer|trial|session|sequence|series"
+    "|recording",
+    re.I,
+)
 _CAMEL = re.compile(r".*[a-z](Id|ID)")
 #: In a shorter table a column that counts 1, 2, 3 may do so by chance.
 _FEWEST = 8
@@ -77,7 +83,7 @@ def without_row_numbers(path: Path, table: pd.DataFrame, kept: Iterable[str]) ->
                     " first line, or leave it out."
                 )
             left_out[column] = "is empty" if _is_empty(values) else "is an index without a name"
-        elif is_identifier(column) and _is_discrete(values):
+        elif (is_identifier(column) or _WHO.fullmatch(column)) and _is_discrete(values):
             if not _is_distinct(values):
                 raise ValueError(
                     f"{path}: the column {column!r} looks like the name of a row, but"
@@ -85,7 +91,8 @@ def without_row_numbers(path: Path, table: pd.DataFrame, kept: Iterable[str]) ->
                     " id of a long table, whose lines are the steps of sequences), name it in"
                     " features, or leave it out."
                 )
-            left_out[column] = "names each row"
+            if is_identifier(column):
+                left_out[column] = "names each row"
         elif len(values) >= _FEWEST and _counts_rows(values):
             left_out[column] = "counts the rows"
     if left_out:

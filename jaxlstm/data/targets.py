@@ -115,7 +115,9 @@ def as_text(source: str, name: str, array: ArrayLike) -> np.ndarray:
                 f" {place(index, ('row', 'step', 'column'))}."
             )
         array = array.astype(str)
-    if array.dtype.kind not in "biufUS":
+    if array.dtype.kind == "S":
+        array = np.char.decode(array, "utf-8", "replace")
+    if array.dtype.kind not in "biufU":
         raise ValueError(
             f"{source}: {name} must hold numbers or strings, got values of type {array.dtype}."
         )

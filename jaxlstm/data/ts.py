@@ -11,8 +11,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from jaxlstm.data.archives import read_packed
 from jaxlstm.data.arrays import from_arrays
+from jaxlstm.data.packed import read_packed
 from jaxlstm.data.sequences import SequenceData
 from jaxlstm.data.ts_stamps import Spacing, read_stamped
 

@@ -14,7 +14,8 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from jaxlstm.data.archives import MEMBER_BYTES, is_archive, members, read_packed, unpack
+from jaxlstm.data.archives import is_archive, members
+from jaxlstm.data.packed import MEMBER_BYTES, read_packed, unpack
 
 #: Activities of release 1.1 in the order of its own counts, then the others of the 2019 release.
 ACTIVITIES = (

@@ -17,7 +17,7 @@ import pandas as pd
 import tyro
 from rich.console import Console
 
-from jaxlstm.cli import FLAGS, settings, user_errors
+from jaxlstm.cli import FLAGS, parse_arguments, settings, user_errors
 from jaxlstm.data import SequenceData
 from jaxlstm.grid.describe import human_bytes, human_seconds
 from jaxlstm.grid.fingerprint import code_version, digest
@@ -123,8 +123,11 @@ def _configuration(presets: Mapping[str, Config], name: str) -> Config:
     if preset not in presets:
         raise ValueError(f"--preset must be one of {', '.join(presets)}, got {preset!r}.")
     default = dataclasses.replace(presets[preset], preset=preset)
-    config = tyro.cli(
-        type(default), default=default, prog=f"python -m experiments.{name}", config=FLAGS
+    program = f"python -m experiments.{name}"
+    config = parse_arguments(
+        lambda given: tyro.cli(
+            type(default), default=default, prog=program, args=given, config=FLAGS
+        )
     )
     if config.seeds < 1:
         raise ValueError(f"--seeds must be at least 1, got {config.seeds}.")

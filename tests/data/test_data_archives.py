@@ -20,8 +20,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxlstm.data import archives
-from jaxlstm.data.archives import members, read_packed, unpack
+from jaxlstm.data import archives, packed
+from jaxlstm.data.archives import members
+from jaxlstm.data.packed import read_packed, unpack
 
 BYTES = np.random.default_rng(0)
 FILES = {
@@ -339,7 +340,7 @@ def test_a_zip_in_a_zip(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["zip", "tar.gz", "tar.bz2", "tar.xz", "zip in zip"])
 def test_what_fills_the_memory(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archives, "MEMBER_BYTES", 1 << 18)
+    monkeypatch.setattr(packed, "MEMBER_BYTES", 1 << 18)
     path = tmp_path / "x"
     files = {f"{number}.txt": bytes(200_000) for number in range(4)}  # each is small enough
     if kind.startswith("zip"):

@@ -17,7 +17,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from jaxlstm.data import archives
 from jaxlstm.data.arrays import from_arrays, load_arrays
 
 X = np.random.default_rng(0).normal(size=(6, 4, 2)).astype(np.float32)
@@ -259,16 +258,16 @@ def test_no_such_file(tmp_path: Path) -> None:
 def test_an_npz_that_would_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "own.npz"
     np.savez(path, x=np.zeros((3, 2)), y=np.arange(3))
-    packed = tmp_path / "packed.npz"
+    other = tmp_path / "packed.npz"
     with (
         zipfile.ZipFile(path) as source,
-        zipfile.ZipFile(packed, "w", zipfile.ZIP_BZIP2) as archive,
+        zipfile.ZipFile(other, "w", zipfile.ZIP_BZIP2) as archive,
     ):
         for name in source.namelist():
             archive.writestr(name, source.read(name))
     with pytest.raises(ValueError, match=r"packed\.npz: x\.npy is packed by method 12"):
-        load_arrays(packed)
-    monkeypatch.setattr(archives, "MEMBER_BYTES", 1 << 18)
+        load_arrays(other)
+    monkeypatch.setattr(packed, "MEMBER_BYTES", 1 << 18)
     np.savez_compressed(path, x=np.zeros((30_000, 20)), y=np.arange(30_000) % 2)
     with pytest.raises(ValueError, match=r"own\.npz unpacks to .* over 200 times"):
         load_arrays(path)
@@ -354,6 +353,10 @@ def test_features_that_look_like_an_index_stay(tmp_path: Path) -> None:
         ({"id": np.arange(12) // 3}, "'id' looks like the name of a row, but '0' is there twice"),
         ({"id": [*"aabbccddeeff"]}, "'id' looks like the name of a row, but 'a' is there twice"),
         ({"patient_id": np.arange(12) % 5}, "'patient_id' looks like the name of a row"),
+        (
+            {"Subject": np.arange(12) // 3},
+            "'Subject' looks like the name of a row, but '0' is there",
+        ),
         ({"": np.arange(12) % 5}, "column 7 of 7 has no name"),
         ({"who": [*"kjihgfedcbal"]}, "'k' is not a number; a column of text is no feature"),
     ],
@@ -376,6 +379,7 @@ FORMS: dict[str, Any] = {
     "decimal commas.tsv": lambda t: t.to_csv(index=False, sep="\t", decimal=","),
     "quoted decimal commas.csv": lambda t: t.to_csv(index=False, decimal=","),
     "sep.csv": lambda t: "sep=;\n" + t.to_csv(index=False, sep=";"),
+    "remarks.csv": lambda t: "# made by us, with care\n#\n" + t.to_csv(index=False),
     "quoted.csv": lambda t: t.to_csv(index=False, quoting=1),
     "Windows.csv": lambda t: "\ufeff" + t.to_csv(index=False, lineterminator="\r\n"),
     "old Mac.csv": lambda t: t.to_csv(index=False, lineterminator="\r"),
@@ -400,6 +404,22 @@ def test_a_table_in_any_form(form: str, tmp_path: Path) -> None:
     assert data.name == path.name.split(".")[0]
 
 
+def test_labels_keep_their_kind(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    flag = frame()["label"] == "up"
+    for label in (flag, flag.astype(int), frame()["year"] % 3, frame()["label"]):
+        frame().assign(label=label).to_csv(path, index=False)
+        targets = load_arrays(path).targets
+        np.testing.assert_array_equal(targets, label)
+        assert targets.dtype.kind == np.array(label.tolist()).dtype.kind
+    frame().assign(one=flag, two=~flag).drop(columns="label").to_csv(path, index=False)
+    several = load_arrays(path, label="one,two")
+    assert (several.task, several.classes) == ("multilabel", ("one", "two"))
+    np.testing.assert_array_equal(several.y, np.stack([flag, ~flag], 1))
+    names = from_arrays(X, np.array([b"a", b"b"] * 3))
+    assert names.classes == ("a", "b")
+
+
 def test_decimal_commas_of_a_target(tmp_path: Path) -> None:
     path = tmp_path / "mine.csv"
     table = frame().assign(label=np.arange(12) / 8 - 1)
@@ -422,6 +442,11 @@ NAMED: list[tuple[str, str]] = [
     ("a;label\n1 234;x\n", "'1 234' is not a number; write it without separators of thousands"),
     ("a,b,label\n1,5,2,5,x\n", "line 2: it has more values than the header, 5 instead of 3: quote"),
     ("a,label\nr1,2,x\nr2,3,y\n", "instead of 2: name the column of row names that comes first"),
+    (
+        "a,label\n1,x,\n3,y,\n",
+        "line 2: it has more values than the header, 3 instead of 2: leave out",
+    ),
+    ("a b label\n1 2 x\n", "Its first line holds no comma, semicolon, tab or bar that parts"),
     ("a,label,label\n1,x,y\n", "2 columns are called 'label'"),
     ('a,label\n1,"x\n\n', "is not a readable csv file"),
     ("PK\x03\x04 and more", "is no text but an Excel workbook"),
