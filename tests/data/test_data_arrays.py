@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from jaxlstm.data import packed
 from jaxlstm.data.arrays import from_arrays, load_arrays
 
 X = np.random.default_rng(0).normal(size=(6, 4, 2)).astype(np.float32)
