@@ -653,9 +653,9 @@ import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 from jaxlstm.grid.progress import LiveProgress
 plain = LiveProgress.epoch
-def epoch(self, trial):
+def epoch(self, trial, curves):
     print("training", flush=True)
-    plain(self, trial)
+    plain(self, trial, curves)
 LiveProgress.epoch = epoch
 from jaxlstm.cli import main
 main()

@@ -149,7 +149,7 @@ class Estimator(Predictor):
         if self.verbose:
             from jaxlstm.grid.progress import LiveProgress
 
-            with LiveProgress(plan, problem) as progress:
+            with LiveProgress(plan, problem, verbose=self.verbose) as progress:
                 (outcome,) = execute(plan, problem, progress=progress, **options)
         else:
             (outcome,) = execute(plan, problem, **options)

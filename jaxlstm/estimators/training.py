@@ -127,7 +127,11 @@ DATA: dict[str, Parameter] = {
         seed of initial weights, shuffling, dropout and augmentation: an integer, a NumPy
         RandomState or None for another one each time.""",
     ),
-    "verbose": Parameter(0, "1 shows a progress bar."),
+    "verbose": Parameter(
+        0,
+        """
+        0 shows nothing; 1 a progress bar on a terminal, lines elsewhere; 2 a line for each epoch.""",
+    ),
 }
 
 CLASSIFIER: dict[str, Parameter] = {

@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 from jaxlstm.estimators.inputs import targets_of, weight_of
 from jaxlstm.grid import cluster, processes
 from jaxlstm.grid.checkpoint import Checkpoint
+from jaxlstm.grid.html import search_html
 from jaxlstm.grid.outcome import INTERRUPTED, Outcome
 from jaxlstm.grid.plan import Plan, make_plan
 from jaxlstm.grid.prepare import Prepared, estimator_of
@@ -99,6 +100,18 @@ class LaneSearch(BaseSearchCV):
     def _problem(self, prepared: Prepared) -> Problem:
         """What `plan` shows."""
         return prepared.problem(self._candidates())
+
+    # -- in a notebook ----------------------------------------------------------------------------
+
+    def _repr_html_inner(self) -> str:
+        """scikit-learn's diagram, and the best cells once fitted."""
+        return str(super()._repr_html_inner()) + search_html(self)
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, str]:
+        bundle: dict[str, str] = super()._repr_mimebundle_(**kwargs)
+        if "text/html" in bundle:
+            bundle["text/html"] += search_html(self)
+        return bundle
 
     # -- fitting ----------------------------------------------------------------------------------
 

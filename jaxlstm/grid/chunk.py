@@ -204,7 +204,7 @@ class ChunkRun:
                 continue
             lane_run.record(self.problem, own, bool(validate[slot]))
             if self.run.progress:
-                self.run.progress.epoch(self._last_trial(lane_run).index)
+                self.run.progress.epoch(self._last_trial(lane_run).index, lane_run.curves)
 
     def _share_time(self, seconds: float) -> None:
         self.epoch_seconds = seconds

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -71,8 +71,8 @@ class Outcome:
 class Progress(Protocol):
     """What a run tells while it goes on; called from worker threads."""
 
-    def epoch(self, trial: int) -> None:
-        """A trial has trained one more epoch."""
+    def epoch(self, trial: int, curves: Mapping[str, Sequence[float]]) -> None:
+        """The lane whose last trial this is has trained one more epoch; its curves up to there."""
 
     def finished(self, outcome: Outcome) -> None:
         """A trial is done, scores included."""

@@ -22,6 +22,7 @@ from jaxlstm.grid.groups import (
     padded_share,
     share_runs,
 )
+from jaxlstm.grid.html import plan_html
 from jaxlstm.grid.machine import memory_at_hand, resolve_workers
 from jaxlstm.grid.space import Problem
 from jaxlstm.grid.stream import chunk_bytes
@@ -139,6 +140,19 @@ class Plan:
         }
 
     def __str__(self) -> str:
+        head, rows, last = self._words()
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        table = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in rows
+        ]
+        return "\n".join([head, *table, *last])
+
+    def _repr_html_(self) -> str:
+        return plan_html(*self._words())
+
+    def _words(self) -> tuple[str, list[tuple[str, ...]], list[str]]:
+        """The first sentence, the table's rows with its heads, and the lines below."""
         if self.layout != "vmap":
             cores = f"{self.workers} CPU core{'s' * (self.workers > 1)}"
             how = f"one lane at a time on {'each of ' * (self.workers > 1)}{cores}"
@@ -146,7 +160,9 @@ class Plan:
                 how += ", its data in chunks from the host"
         else:
             how = f"lanes side by side on {self.devices} x {self.device_kind}"
-        rows = [("group", "network", "fits", "lanes", "at once", "padding", "memory")]
+        rows: list[tuple[str, ...]] = [
+            ("group", "network", "fits", "lanes", "at once", "padding", "memory")
+        ]
         for index, one in enumerate(self.groups):
             rows.append(
                 (
@@ -159,26 +175,18 @@ class Plan:
                     human_bytes(one.bytes) if one.bytes else "not measured",
                 )
             )
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        table = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in rows
-        ]
         last = [
             f"memory: {human_bytes(self.bytes)} at most, {human_bytes(self.data_bytes)} of it"
             f" the data; {human_bytes(self.host_bytes)} for settings and curves"
         ]
         if self.seconds is not None:
             last.append(f"time: about {human_seconds(self.seconds)} of training, as timed just now")
-        return "\n".join(
-            [
-                f"{_count(self.fits, 'fit')} ({_count(self.cells, 'cell')} x"
-                f" {_count(self.folds, 'fold')}{self._repeats()}) as {_count(self.lanes, 'lane')} of"
-                f" {_count(self.programs, 'program')}, {how}",
-                *table,
-                *last,
-            ]
+        head = (
+            f"{_count(self.fits, 'fit')} ({_count(self.cells, 'cell')} x"
+            f" {_count(self.folds, 'fold')}{self._repeats()}) as {_count(self.lanes, 'lane')} of"
+            f" {_count(self.programs, 'program')}, {how}"
         )
+        return head, rows, last
 
     def _repeats(self) -> str:
         repeats = self.fits // max(1, self.cells * self.folds)

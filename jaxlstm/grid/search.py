@@ -68,7 +68,9 @@ class GridSearch(LaneSearch):
         and the code of them all, fewer epochs of a run included where scores are read from its
         curve; the rest is trained. Other data, splits or versions of jaxlstm are refused.
       checkpoint_every: seconds between two saves of the lanes in work.
-      verbose: 1 shows a progress bar.
+      verbose: 0 shows nothing; 1 a progress bar on a terminal, and in a file or a notebook without
+        ipywidgets a line for each tenth of the work and each half a minute; 2 a line for each epoch
+        of each fit (not on a joblib cluster, which tells of whole fits).
 
     Attributes:
       cv_results_: scikit-learn's table.

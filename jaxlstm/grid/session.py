@@ -164,7 +164,7 @@ class Session:
             checkpoint.store.require(state_bytes(plan))
         display: Any = contextlib.nullcontext()
         if search.verbose and jax.process_index() == 0:
-            display = LiveProgress(plan, problem)
+            display = LiveProgress(plan, problem, verbose=search.verbose)
         train = functools.partial(cluster.execute, where) if where else execute
         with display as progress:
             return train(

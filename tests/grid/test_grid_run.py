@@ -100,7 +100,7 @@ class Watch:
         self.stop_after = stop_after
         self.threads: set[int] = set()
 
-    def epoch(self, trial: int) -> None:
+    def epoch(self, trial: int, curves: Any) -> None:
         self.threads.add(threading.get_ident())
         self.epochs.append(trial)
         if self.stop_after is not None and len(self.epochs) >= self.stop_after:
