@@ -232,7 +232,7 @@ def _in_tar(
     limit: int,
 ) -> Iterator[tuple[PurePosixPath, bytes]]:
     message = f"{path} is not a whole zip or tar archive"
-    total = 0
+    total = read = 0
     with contextlib.ExitStack() as stack:
         with damage(message):
             packed = stack.enter_context(open_packed(path))
@@ -253,6 +253,8 @@ def _in_tar(
             if not info.isreg() or not wanted(name):
                 continue
             _check_size(path, name, info.size, limit)
+            # A sparse file is mostly zeros that are not in the tar.
+            check_ratio(str(path), read := read + info.size, path.stat().st_size)
             with damage(f"{path} is not a whole zip or tar archive, at {name}"):
                 stream = archive.extractfile(info)
                 content = read_bytes(stream, info.size) if stream else b""

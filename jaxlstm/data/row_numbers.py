@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 # As pandas calls a column without a name, and the levels of an index.
-_UNNAMED = re.compile(r"(unnamed: ?\d+(_level_\d+)?|level_\d+|__index_level_\d+__|)(\.\d+)*", re.I)
+_UNNAMED = re.compile(r"(unnamed: ?\d+(_level_\d+)?|__index_level_\d+__)(\.\d+)*|", re.I)
+_LEVEL = re.compile(r"level_\d+")  # unless it is a level of something, in fractions
 _NAMES = re.compile(
     r"#|index|idx|ids?|uu?id|guid|rows?|row[ _.-]?(id|index|idx|no|nr|num|numbers?|names?)"
     r"|.*[ _.-](id|uuid|guid)",
@@ -72,11 +73,12 @@ def without_row_numbers(path: Path, table: pd.DataFrame, kept: Iterable[str]) ->
     left_out: dict[str, str] = {}
     leading = True
     for place, column in enumerate(map(str, table.columns)):
-        leading = leading and is_unnamed(column)
+        values = table.iloc[:, place]
+        unnamed = is_unnamed(column) or (_LEVEL.fullmatch(column) and _is_discrete(values))
+        leading = leading and bool(unnamed)
         if column in kept:
             continue
-        values = table.iloc[:, place]
-        if is_unnamed(column):
+        if unnamed:
             if not (leading or _is_empty(values) or _is_distinct(values)):
                 raise ValueError(
                     f"{path}: column {place + 1} of {table.shape[1]} has no name: give it one in the"

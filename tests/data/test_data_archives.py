@@ -359,6 +359,22 @@ def test_what_fills_the_memory(kind: str, tmp_path: Path, monkeypatch: pytest.Mo
         unpack(gzip.compress(bytes(1 << 20)), "there", 1 << 30)
 
 
+def test_a_sparse_tar_that_fills_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packed, "MEMBER_BYTES", 1 << 18)
+    path = tmp_path / "x.tar"
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
+        for number in range(9):
+            info = tarfile.TarInfo(f"{number}.txt")
+            info.pax_headers = {"GNU.sparse.map": "0,0", "GNU.sparse.size": "2000000"}
+            archive.addfile(info)
+    with pytest.raises(
+        ValueError, match=r"x\.tar unpacks to [0-9,]+ bytes or more, over 200 times"
+    ):
+        list(members(path, everything))
+
+
 def test_a_limit_of_ones_own(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(bytes((1 << 20) + 1))
     with pytest.raises(ValueError, match="a has 1,048,577 bytes; no file here may exceed 1 MB"):

@@ -337,9 +337,11 @@ def test_features_that_look_like_an_index_stay(tmp_path: Path) -> None:
     table["heat index"] = table["count"] * 3  # no row's name
     table["index"] = table["a"] * 100  # of something
     table["humid"] = table["count"]
-    table.to_csv(path, index=False)
-    data = load_arrays(path)
-    assert data.step_names == (*STEPS, "heat index", "index", "humid")
+    table["level_0"] = table["b"]  # of a river
+    table[".5"] = table["c"]
+    names = ("level_0", ".5", *STEPS, "heat index", "index", "humid")
+    table[[*names, "label"]].to_csv(path, index=False)
+    assert load_arrays(path).step_names == names
     table.assign(id=np.arange(12)).to_csv(path, index=False)
     data = load_arrays(path, features=["id", "a"])
     np.testing.assert_array_equal(data.x[:, 0], np.arange(12))
