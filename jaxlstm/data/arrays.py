@@ -133,7 +133,7 @@ def load_arrays(
       path: an ``.npz`` file with arrays ``x`` and ``y``, and those of ``groups``, ``lengths``,
         ``weight``, ``classes``, ``feature_names``, ``target_names``, ``task`` and ``per_step`` that
         ``from_arrays`` shall get, too; or a ``.csv``, ``.tsv`` or ``.parquet`` file (text also packed
-        by gzip, bzip2 or xz) with a header, one sequence of scalars a line and its targets in
+        by gzip, bzip2, xz or zip) with a header, one sequence of scalars a line and its targets in
         columns.
       label: name of the table's column of targets. Several, as a sequence of names or as text
         with commas between them, are the labels of a multilabel task or the columns of a regression

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import itertools
 import re
 import warnings
 from collections.abc import Iterable, Sequence
@@ -13,13 +14,14 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from jaxlstm.data.archives import members
 from jaxlstm.data.columns import check_columns, is_number
 from jaxlstm.data.packed import read_packed
 
 #: Endings of the files that are read as tables, and what separates the values of a line.
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".parquet": ""}
 
-_PACKED = (".gz", ".bz2", ".xz")
+_PACKED = (".gz", ".bz2", ".xz", ".zip")
 _TABLE_BYTES = 8 << 30
 _MARKS: dict[bytes, str] = {
     b"PK\x03\x04": "an Excel workbook or another zip archive: save the sheet as CSV UTF-8",
@@ -73,7 +75,7 @@ def read_frame(path: Path, text: Iterable[str]) -> pd.DataFrame:
     file, from 0.
 
     Args:
-      path: of a ``.csv``, ``.tsv`` or ``.parquet`` file; text may be packed by gzip, bzip2 or xz.
+      path: of a ``.csv``, ``.tsv`` or ``.parquet`` file; text may be packed by gzip, bzip2, xz or zip.
       text: columns that it must have, with a value in every row, and that stay as they are written.
 
     Raises:
@@ -169,7 +171,7 @@ def _said(error: BaseException) -> str:
 
 
 def _form(path: Path, needed: Iterable[str]) -> _Form:
-    content = read_packed(path, _TABLE_BYTES)
+    content = _content(path)
     for mark, kind in _MARKS.items():
         if content.startswith(mark):
             raise ValueError(f"{path} is no text but {kind}.")
@@ -196,6 +198,17 @@ def _form(path: Path, needed: Iterable[str]) -> _Form:
     else:
         separator = _separator(path, lines[first], needed)
     return _Form(content, encoding, separator, _fields(lines[first], separator), first)
+
+
+def _content(path: Path) -> bytes:
+    if path.suffix.lower() != ".zip":
+        return read_packed(path, _TABLE_BYTES)
+    # What macOS puts beside each file is none of the tables.
+    shown = members(path, lambda name: not name.name.startswith("._"), _TABLE_BYTES)
+    files = list(itertools.islice(shown, 2))
+    if len(files) != 1:
+        raise ValueError(f"{path} must hold one table and nothing else: unpack it and name a file.")
+    return files[0][1]
 
 
 def _decoded(content: bytes, encoding: str) -> str:

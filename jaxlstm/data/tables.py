@@ -46,7 +46,7 @@ def load_table(
 
     Args:
       path: of a ``.csv``, ``.tsv`` or ``.parquet`` file (the last needs pyarrow), text also packed by
-        gzip, bzip2 or xz.
+        gzip, bzip2, xz or zip.
       id: column that says which sequence a row belongs to.
       time: column to sort by: numbers, or dates and times in ISO 8601.
       label: column with the sequence's target, the same in all its rows unless ``per_step``.

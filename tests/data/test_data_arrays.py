@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import lzma
 import re
 import zipfile
@@ -371,6 +372,21 @@ def test_what_may_be_an_index_is_refused(columns: Any, message: str, tmp_path: P
         load_arrays(path)
 
 
+def zipped(files: dict[str, str]) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return content.getvalue()
+
+
+def test_a_zip_of_two_tables(tmp_path: Path) -> None:
+    path = tmp_path / "two.csv.zip"
+    path.write_bytes(zipped({"a.csv": "a,label\n1,x\n", "b.csv": "a,label\n1,x\n"}))
+    with pytest.raises(ValueError, match=r"two\.csv\.zip must hold one table and nothing else"):
+        load_arrays(path)
+
+
 FORMS: dict[str, Any] = {
     "csv": lambda t: t.to_csv(index=False),
     "tsv": lambda t: t.to_csv(index=False, sep="\t"),
@@ -391,6 +407,7 @@ FORMS: dict[str, Any] = {
     "utf-16.csv": lambda t: t.to_csv(index=False, sep="\t").encode("utf-16"),
     "packed.csv.gz": lambda t: gzip.compress(t.to_csv(index=False).encode()),
     "packed.csv.bz2": lambda t: bz2.compress(t.to_csv(index=False).encode()),
+    "packed.csv.zip": lambda t: zipped({"__MACOSX/._t.csv": "", "t.csv": t.to_csv(index=False)}),
     "packed.tsv.xz": lambda t: lzma.compress(t.to_csv(index=False, sep="\t").encode()),
 }
 
