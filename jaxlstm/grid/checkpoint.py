@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxlstm.grid import programs
@@ -65,23 +66,38 @@ class Checkpoint:
             self._digests[id(value)] = value, digest(value, memo=self._memo)
         return self._digests[id(value)][1]
 
+    def _numbers(self, network: Network) -> str:
+        """Digest of a network's hyperparameters; of its epochs where they are a schedule's."""
+        numbers = network.hyperparameters
+        if id(numbers) not in self._digests:
+            counted = numbers
+            if not network.counts_epochs:
+                counted = numbers._replace(epochs=np.zeros_like(numbers.epochs))
+            leaves, treedef = jax.tree.flatten(counted)
+            arrays = [np.asarray(leaf) for leaf in leaves]
+            kinds = " ".join(f"{array.dtype.str}{array.shape}" for array in arrays)
+            content = b"".join(array.tobytes() for array in arrays)
+            self._digests[id(numbers)] = numbers, digest(str(treedef), kinds, content)
+        return self._digests[id(numbers)][1]
+
     def run_of(self, problem: Problem, trial: Trial) -> str:
         """What identifies the run that a trial is read from."""
         if id(trial) not in self._runs:
             network = trial.network
-            names = [field.name for field in dataclasses.fields(network)]
-            facts = {name: getattr(network, name) for name in names}
-            numbers = facts.pop("hyperparameters")._asdict()
-            if not network.counts_epochs:
-                del numbers["epochs"]
+            facts = {
+                field.name: getattr(network, field.name)
+                for field in dataclasses.fields(network)
+                if field.name not in ("structure", "hyperparameters")
+            }
             if shares_run(network, self._validation_freq):
                 del facts["epochs"]  # where it ends changes nothing before
             run = digest(
                 self._common,
                 self._validation_freq,
                 self._describe(trial),
-                self._digest(facts.pop("structure")),
-                (facts, numbers),
+                self._digest(network.structure),
+                self._numbers(network),
+                facts,
                 self._digest(problem.datasets[trial.variant]),
                 self._digest(problem.folds[trial.rows]),
                 trial.seed,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -99,7 +100,8 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         content: Bytes, or text that is written as UTF-8.
 
     Raises:
-        OSError: The folder is missing, full or not writable; the old file is then untouched.
+        OSError: The folder is missing, full or not writable, which names the file; the old file is
+            then untouched.
     """
     # A text from the user may hold what UTF-8 cannot (a lone surrogate): escape, do not fail.
     data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
@@ -111,8 +113,12 @@ def write_atomic(path: Path, content: str | bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        # The system names the temporary file, or none where the disk is full.
+        raise OSError(error.errno, f"{path} cannot be written: {error.strerror}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def check_inside(folder: Path, names: Iterable[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import errno
 import io
 import json
 import math
@@ -195,6 +196,17 @@ def test_a_failing_write_leaves_the_old_file(
         write_atomic(path, "new and longer")
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["results.csv"]
+
+
+def test_a_full_disk_is_said_with_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"results.csv cannot be written: No space left") as caught:
+        write_atomic(tmp_path / "results.csv", "text")
+    assert caught.value.errno == errno.ENOSPC
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_file_is_as_readable_as_any_other(tmp_path: Path) -> None:
