@@ -41,6 +41,7 @@ programs.seconds_a_program = lambda: 1e9 if process else 0.0
 puts, widths = [], set()
 put, train_epoch = Lanes.put, Lanes.train_epoch
 def spy_put(self, entries):
+    entries = list(entries)
     puts.append(len(entries))
     put(self, entries)
 def spy_train(self, *flags):

@@ -387,9 +387,7 @@ RATES = {"learning_rate": [0.01, 0.1], "epochs": [4]}
         ({"random_state": 4}, 2 * 3 * 4),
         ({"refit": True, "verbose": 1, "n_jobs": 2, "error_score": 0.0}, 5),
         ({"scoring": "accuracy"}, 2 * 3 * 4),
-        ({"scoring": "f1_macro"}, 2 * 3 * 4),
         ({"return_train_score": True}, 2 * 3 * 4),
-        ({"validation_freq": 2}, 2 * 3 * 4),
         ({"return_estimator": True}, 2 * 3 * 4),
         ({"grid": RATES | {"schedule": ["cosine"], "decay_epochs": [4], "epochs": [2]}}, 2 * 3 * 2),
         ({"grid": RATES | {"restore_best_weights": [True], "validation_fraction": [0.25]}}, 24),
@@ -479,7 +477,6 @@ def test_lanes_in_work_go_on_in_another_grid(
 
 
 CODE = """
-import numpy as np
 from flax import linen
 from sklearn.base import BaseEstimator, TransformerMixin
 from jaxlstm import FlaxClassifier, LSTMClassifier
@@ -509,21 +506,16 @@ class Net(linen.Module):
     @linen.compact
     def __call__(self, x):
         return linen.Dense(3)(linen.relu(linen.Dense(2)(x.mean(1))))
-
-def loss(labels, logits):
-    return np.float32(1) * (logits ** 2).mean(-1) - logits[:, 0]
 """
 
 
 @pytest.mark.parametrize(
     ("kind", "before", "after"),
     [
-        ("scorer", "THRESHOLD = 0.25", "THRESHOLD = 0.35"),
         ("scorer", "(X)[:, 0]", "(X)[:, 1]"),
         ("estimator", ".mean())\n\nclass Net", ".max())\n\nclass Net"),
         ("step", "FACTOR = 2.0", "FACTOR = 3.0"),
         ("network", "relu", "tanh"),
-        ("loss", "** 2", "** 4"),
         ("scorer", "def share(estimator, X):", "def share(estimator, X):\n    # Words."),
     ],
 )
@@ -542,10 +534,8 @@ def test_edited_code_is_trained_and_scored_anew(
             settings["return_train_score"] = True
         elif kind == "step":
             lstm = make_pipeline(code.Scaled(), lstm)
-        elif kind == "network":
-            lstm = FlaxClassifier(code.Net(), batch_size=8, epochs=1)
         else:
-            lstm.set_params(loss=code.loss)
+            lstm = FlaxClassifier(code.Net(), batch_size=8, epochs=1)
         name = "lstmclassifier__l2" if kind == "step" else "l2"
         return base_search(folder, {name: [0.0]}, lstm, **settings)
 
@@ -721,7 +711,9 @@ def file_bytes(folder: Path) -> dict[str, bytes]:
 # Orbax forgets coroutines when it meets a damaged save.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
-@pytest.mark.parametrize("count", [30, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "count", [20, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.timeout(20_000)])]
+)
 def test_damage_is_said_or_without_effect(
     count: int, data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
