@@ -154,7 +154,8 @@ class FlaxClassifier(FlaxNetwork, Classifier):
     Keras's names, defaults and numbers where Keras has them.
 
     Args:
-      module: the network, unbound; a field ``classes`` that is None becomes the number of classes.
+      module: the network, unbound; a field ``classes``, ``num_classes``, ``n_classes``, ``outputs``,
+        ``num_outputs``, ``n_outputs`` or ``out_features`` that is None becomes the number of classes.
       {training}
 
     Example:

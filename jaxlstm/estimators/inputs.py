@@ -7,9 +7,13 @@ cut to the longest row and filled with 0, so that how much of it there was chang
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
+
+from jaxlstm.train.data import LARGEST_ID, Input
 
 # Numbers looked at in one piece.
 PIECE = 1 << 22
@@ -278,3 +282,81 @@ def as_given(values: np.ndarray, rows: Sequences, fill: Any = None) -> np.ndarra
     full = np.full(shape, fill, values.dtype if is_floating else object)
     full[:, : counts.shape[1]][counts] = values[:, : counts.shape[1]][counts]
     return full
+
+
+class DictRows(dict[str, Any]):
+    """A dict of arrays ``[N, ...]`` whose rows scikit-learn can count and pick."""
+
+    def __init__(self, arrays: Mapping[str, Any]):
+        super().__init__({name: np.asarray(array) for name, array in arrays.items()})
+        if not arrays:
+            raise ValueError("X is an empty dict: it must have an array [N, ...] for each input.")
+        counts = {name: len(part) if part.ndim else None for name, part in self.items()}
+        if len(set(counts.values())) > 1 or None in counts.values():
+            raise ValueError(
+                "the arrays of X must have as many rows each, got"
+                f" {', '.join(f'{count} in {name!r}' for name, count in counts.items())}."
+            )
+
+    @property
+    def shape(self) -> tuple[int]:
+        """Number of rows."""
+        return (len(next(iter(self.values()))),)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, str):
+            return super().__getitem__(key)
+        if isinstance(key, tuple):
+            key = key[0]
+        return DictRows({name: array[key] for name, array in self.items()})
+
+
+def packed(X: Mapping[str, Any]) -> tuple[tuple[Input, ...], np.ndarray]:
+    """A dict of arrays as columns of one array ``[N, columns]``, and what they are.
+
+    Raises:
+      TypeError, ValueError: keys that are no names, arrays of unequal length, or not of numbers.
+    """
+    inputs, parts = [], []
+    dtype = jax.dtypes.canonicalize_dtype(float)
+    for name, array in DictRows(X).items():
+        where = f"X[{name!r}]"
+        if not isinstance(name, str):
+            raise TypeError(f"the keys of X must be names, got {name!r}.")
+        if array.dtype.kind not in "biuf":
+            raise ValueError(
+                f"{where} must be an array [N, ...] of numbers, got {array.dtype} of shape"
+                f" {array.shape}; sequences of unequal length in a dict are not supported."
+            )
+        if not array.size:
+            raise ValueError(f"{where} must have rows of at least one number.")
+        kind = None
+        if array.dtype.kind != "f":
+            check_ids(array, where)
+            kind = "bool" if array.dtype.kind == "b" else "int32"
+        with np.errstate(over="ignore"):
+            part = array.astype(dtype)
+        place = first_not_finite(part)
+        if place is not None:
+            raise ValueError(
+                f"X must hold finite numbers, but {where}[{', '.join(map(str, place))}] is"
+                f" {array[place]}."
+            )
+        inputs.append(Input(name, array.shape[1:], kind))
+        parts.append(part.reshape(len(part), -1))
+    return tuple(inputs), np.concatenate(parts, axis=1)
+
+
+def check_ids(array: np.ndarray, name: str = "X") -> None:
+    """Raises ValueError where ids are no whole numbers, or beyond what float32 holds."""
+    whole = np.round(array)
+    wrong = np.argwhere((whole != array) | (np.abs(whole.astype(np.float64)) >= LARGEST_ID))
+    if len(wrong):
+        place = tuple(wrong[0].tolist())
+        raise ValueError(
+            f"{name} must hold whole numbers below {LARGEST_ID} in size, as the module takes them for"
+            f" ids, but {name}[{', '.join(map(str, place))}] is {array[place]}."
+        )

@@ -3,32 +3,173 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
+import jax
 import numpy as np
+from flax.core import FrozenDict
 
+from jaxlstm.estimators.inputs import Sequences, check_ids, packed
 from jaxlstm.nn.layers import MERGES
 from jaxlstm.nn.networks import ACTIVATIONS, LSTMClassifierNetwork
 from jaxlstm.train import hyperparameters
+from jaxlstm.train.data import Input
+from jaxlstm.train.trial import call_arguments, takes_lengths
+
+#: Fields of a module that stand for its number of outputs.
+OUTPUTS = (
+    "classes",
+    "num_classes",
+    "n_classes",
+    "outputs",
+    "num_outputs",
+    "n_outputs",
+    "out_features",
+)
+
+
+def _fields(module: nn.Module) -> list[Any]:
+    return [
+        field
+        for field in dataclasses.fields(module)
+        if field.init and field.name not in ("parent", "name")
+    ]
+
+
+def _hashable(value: Any) -> Any:
+    """Lists and dicts as Flax itself gives them to a bound module: tuples and FrozenDicts."""
+    if isinstance(value, list):
+        return tuple(map(_hashable, value))
+    if type(value) is tuple:
+        entries = tuple(map(_hashable, value))
+        is_same = all(a is b for a, b in zip(entries, value, strict=True))
+        return value if is_same else entries
+    if isinstance(value, dict):
+        return FrozenDict({name: _hashable(held) for name, held in value.items()})
+    if isinstance(value, nn.Module):
+        held = {field.name: getattr(value, field.name) for field in _fields(value)}
+        inner = {name: _hashable(one) for name, one in held.items()}
+        changed = {name: one for name, one in inner.items() if one is not held[name]}
+        return value.clone(**changed) if changed else value
+    return value
+
+
+def _takes_ids(module: nn.Module, shape: tuple[int, ...]) -> bool:
+    """Whether a module takes rows of whole numbers, but none of others, as one that embeds ids."""
+    if type(module).__module__.startswith("jaxlstm."):
+        return False
+    try:
+        return _runs_on_ids_alone(module, shape)
+    except TypeError:  # of fields that cannot be hashed, which is said later
+        return False
+
+
+@functools.lru_cache(maxsize=256)
+def _runs_on_ids_alone(module: nn.Module, shape: tuple[int, ...]) -> bool:
+    def runs(dtype: Any) -> bool:
+        row = jax.ShapeDtypeStruct((1, *shape), dtype)
+        lengths = jax.ShapeDtypeStruct((1,), np.int32) if takes_lengths(module) else None
+
+        def call(row: Any, lengths: Any) -> Any:
+            key = jax.random.key(0)
+            given = call_arguments(module, False, lengths, row)
+            return module.init_with_output({"params": key, "dropout": key}, row, **given)[0]
+
+        try:
+            jax.eval_shape(call, row, lengths)
+        except Exception:
+            return False
+        return True
+
+    return not runs(np.float32) and runs(np.int32)
+
+
+def _described(inputs: tuple[Input, ...]) -> str:
+    return ", ".join(
+        f"{one.name!r} of shape [N{''.join(f', {n}' for n in one.shape)}]" for one in inputs
+    )
+
+
+def _as(array: Any, one: Input) -> Any:
+    """Numbers of another type than in training, in that type."""
+    array = np.asarray(array)
+    if one.dtype is None:
+        return array.astype(np.float64)
+    check_ids(array, f"X[{one.name!r}]")
+    return array.astype(one.dtype)
 
 
 class FlaxNetwork:
     """An estimator whose network is the parameter ``module``.
 
-    A field ``classes`` of it that is None is filled in with the number of outputs.
+    A field of `OUTPUTS` that is None is filled in with the number of outputs.
     """
 
     module: Any
+    standardize: bool
+    augment: Any
+    return_sequences: bool
+    inputs_: tuple[Input, ...]  # of rows that are a dict of arrays
 
     def _module(self, outputs: int) -> nn.Module:
         if not isinstance(self.module, nn.Module):
             raise TypeError(
                 f"module must be a flax.linen module, made but not bound, got {self.module!r}."
             )
-        if getattr(self.module, "classes", 0) is None:
-            return self.module.clone(classes=outputs)
-        return self.module
+        held = {field.name: getattr(self.module, field.name) for field in _fields(self.module)}
+        unset = [name for name in OUTPUTS if name in held and held[name] is None]
+        held |= dict.fromkeys(unset, outputs)
+        changed = {name: _hashable(value) for name, value in held.items()}
+        changed = {name: value for name, value in changed.items() if value is not held[name]}
+        return self.module.clone(**changed | dict.fromkeys(unset, outputs))
+
+    def _inputs(self, module: nn.Module, x: np.ndarray) -> tuple[Input, ...]:
+        inputs: tuple[Input, ...] = getattr(self, "inputs_", ())
+        if not inputs and _takes_ids(module, x.shape[1:]):
+            check_ids(x)
+            inputs = (Input(None, (), "int32"),)
+        what = "a dict of arrays" if inputs and inputs[0].name is not None else "ids"
+        for name in ("standardize", "augment", "return_sequences"):
+            is_fine = name == "return_sequences" and what == "ids"
+            if inputs and not is_fine and getattr(self, name):
+                raise ValueError(
+                    f"{name} is for one array of numbers, but X is {what}: leave it out"
+                    f"{' and scale the arrays before' * (name == 'standardize')}."
+                )
+        return inputs
+
+    def _check_rows(self, X: Any, *, reset: bool = False) -> Sequences:
+        """Rows as those of other estimators; a dict of arrays as the columns of one."""
+        if not isinstance(X, Mapping):
+            if not reset and getattr(self, "inputs_", None):
+                raise ValueError(f"X must be a dict of arrays, as in fit, got {type(X).__name__}.")
+            if reset:
+                self.inputs_ = ()
+            rows: Sequences = super()._check_rows(X, reset=reset)  # type: ignore[misc]
+            return rows
+        inputs, x = packed(X)
+        if reset:
+            self.inputs_, self.n_features_in_ = inputs, x.shape[1]
+        elif {one.name: one.shape for one in inputs} != {
+            one.name: one.shape for one in self.inputs_
+        }:
+            raise ValueError(
+                f"X must be a dict with {_described(self.inputs_)}, as in fit, got"
+                f" {_described(inputs)}."
+            )
+        elif inputs != self.inputs_:
+            x = packed({str(one.name): _as(X[str(one.name)], one) for one in self.inputs_})[1]
+        return Sequences(x, None, x.shape[1])
+
+    def _convert(self, X: np.ndarray, *, said: bool) -> np.ndarray:
+        takes_ids = isinstance(self.module, nn.Module) and _takes_ids(self._module(2), X.shape[1:])
+        if takes_ids:
+            check_ids(X)
+        converted: np.ndarray = super()._convert(X, said=said or takes_ids)  # type: ignore[misc]
+        return converted
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Parameters by name; with ``deep``, the module's fields too, as ``module__field``."""

@@ -126,6 +126,10 @@ class Predictor(Settings):
           ValueError: a label in y that is not a class.
         """
         check_is_fitted(self)
+        if self.network_.structure.inputs:
+            raise ValueError(
+                "input_gradients needs X to be one array of numbers, not ids or a dict."
+            )
         rows = self._check_rows(X)
         padded = self._check_shape(rows)
         choice = self._choice(X, y, len(rows.x))

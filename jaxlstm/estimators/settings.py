@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import traceback
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -31,7 +33,7 @@ from jaxlstm.grid import programs
 from jaxlstm.grid.mixing import find as find_mixing
 from jaxlstm.grid.space import Network
 from jaxlstm.train import augment, hyperparameters
-from jaxlstm.train.data import Data, with_mass
+from jaxlstm.train.data import Data, Input, network_input, with_mass
 from jaxlstm.train.trial import Structure, call_arguments, takes_lengths
 
 _TRAINING = (*TRAINING, *CLASSIFIER, *REGRESSOR, *DATA)
@@ -58,6 +60,10 @@ class Settings(BaseEstimator):
     def _as_input(self, x: np.ndarray) -> np.ndarray:
         """Rows as the network takes them."""
         return x
+
+    def _inputs(self, module: nn.Module, x: np.ndarray) -> tuple[Input, ...]:
+        """What columns of checked rows are to the network; empty: rows are its input."""
+        return ()
 
     def _check_targets(
         self, y: Any, rows: Sequences, classes: Any = None, is_matrix: bool = False
@@ -121,6 +127,11 @@ class Settings(BaseEstimator):
 
     def _check_rows(self, X: Any, *, reset: bool = False) -> Sequences:
         """Returns finite rows in the type of computation, padding cut and filled with 0."""
+        if isinstance(X, Mapping):
+            raise TypeError(
+                f"{type(self).__name__} takes one array; a dict of arrays is for a Flax module of your"
+                " own, in FlaxClassifier or FlaxRegressor."
+            )
         rows = read_rows(X)
         if rows is None:
             rows = read_padding(self._checked_array(X, reset=reset))
@@ -223,13 +234,16 @@ class Settings(BaseEstimator):
             augment=augment.checked(self.augment, data.x.shape[1:], data.x.dtype, is_ragged),
             standardizes=bool(self.standardize),
             task=task,
+            inputs=self._inputs(module, data.x),
         )
         try:
             hash(module)
         except TypeError as error:
             raise TypeError(
-                f"the module's fields must be hashable, so that trials can share a program: {error}."
+                f"the fields of {type(module).__name__} must be hashable, so that trials can share a"
+                f" program{_unhashable(module)}: numbers of an array can be a tuple."
             ) from error
+        _check_traced(module, names, structure.inputs, data)
         self._check_outputs(structure, data, targets)
         mixing = find_mixing(structure, data)
         structure = dataclasses.replace(structure, mixing=mixing)
@@ -259,7 +273,9 @@ class Settings(BaseEstimator):
             )
         if targets.task.per_step and len(own) < 2:
             raise ValueError("return_sequences=True needs rows of several steps, X [N, T, F].")
-        shape = _output_shape(module, (1, *own), data.x.dtype, data.lengths is not None)
+        shape = _output_shape(
+            module, structure.inputs, (1, *own), data.x.dtype, data.lengths is not None
+        )
         steps = own[:1] if targets.task.per_step else ()
         if shape != (1, *steps, targets.outputs):
             wanted = "[B, T, " if targets.task.per_step else "[B, "
@@ -273,15 +289,84 @@ class Settings(BaseEstimator):
 
 
 @functools.lru_cache(maxsize=256)
-def _output_shape(module: nn.Module, shape: tuple[int, ...], dtype: Any, is_ragged: bool) -> Any:
+def _output_shape(
+    module: nn.Module,
+    inputs: tuple[Input, ...],
+    shape: tuple[int, ...],
+    dtype: Any,
+    is_ragged: bool,
+) -> Any:
     """What a module returns for one row: a shape, or its type where that is no array."""
     key = jax.eval_shape(lambda: programs.random_key(0))
     lengths = jax.ShapeDtypeStruct((1,), np.int32) if is_ragged else None
 
     def call(row: Any, key: Any, lengths: Any) -> Any:
+        row = network_input(inputs, row)
         streams = {"params": key, "dropout": key}
         given = call_arguments(module, False, lengths, row)
         return module.init_with_output(streams, row, **given)[0]
 
-    outputs = jax.eval_shape(call, jax.ShapeDtypeStruct(shape, dtype), key, lengths)
+    try:
+        outputs = jax.eval_shape(call, jax.ShapeDtypeStruct(shape, dtype), key, lengths)
+    except TypeError as error:
+        held = {field.name: getattr(module, field.name, 0) for field in dataclasses.fields(module)}
+        unset = [name for name in held if held[name] is None and name not in ("parent", "name")]
+        if "None)" not in str(error) or not unset:
+            raise
+        raise TypeError(
+            f"{type(module).__name__} has None for a size ({', '.join(unset)}): give the number; a"
+            " field named classes, num_classes or outputs that is None becomes that of y."
+        ) from error
     return getattr(outputs, "shape", type(outputs).__name__)
+
+
+def _unhashable(module: nn.Module) -> str:
+    for field in dataclasses.fields(module):
+        held = getattr(module, field.name, None)
+        try:
+            hash(held)
+        except TypeError:
+            return f"; {field.name} holds {type(held).__name__}"
+    return ""
+
+
+def _check_traced(
+    module: nn.Module, names: tuple[str, ...], inputs: tuple[Input, ...], data: Data
+) -> None:
+    """Raises TypeError where a module needs to know the value of one of its traced fields."""
+    if not names or type(module).__module__.startswith("jaxlstm."):
+        return
+    row = jax.ShapeDtypeStruct((1, *data.x.shape[1:]), data.x.dtype)
+    lengths = None if data.lengths is None else jax.ShapeDtypeStruct((1,), np.int32)
+    key = jax.eval_shape(lambda: programs.random_key(0))
+
+    def run(traced: dict[str, Any]) -> None:
+        def call(row: Any, key: Any, lengths: Any, traced: Any) -> Any:
+            x, one = network_input(inputs, row), module.clone(**traced)
+            for train in (False, True):
+                given = call_arguments(one, train, lengths, x)
+                one.init_with_output({"params": key, "dropout": key}, x, **given)
+
+        jax.eval_shape(call, row, key, lengths, traced)
+
+    number = jax.ShapeDtypeStruct((), data.x.dtype)
+    for name in names:
+        try:
+            run({name: number})
+        except Exception as error:
+            run({})  # what fails anyhow has another cause
+            raise TypeError(
+                f"{type(module).__name__} lists {name!r} in its traced_fields, so the program has it as"
+                f" a traced number, but the module needs to know its value{_where(error)}"
+            ) from error
+
+
+def _where(error: Exception) -> str:
+    """Where a value was wanted, and what helps."""
+    frames = [Path(frame.filename).parts for frame in traceback.extract_tb(error.__traceback__)]
+    if any(parts[-3:] == ("flax", "linen", "stochastic.py") for parts in frames):
+        return ": flax.linen.Dropout takes no traced rate, jaxlstm.Dropout does."
+    return (
+        " (a Python if, float() or a shape). Use jax.numpy, such as jnp.where, or leave it out of"
+        " traced_fields: each value is then a program of its own."
+    )

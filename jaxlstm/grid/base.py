@@ -17,7 +17,7 @@ from sklearn.model_selection._search import BaseSearchCV
 from sklearn.utils.metadata_routing import process_routing
 from sklearn.utils.validation import check_is_fitted
 
-from jaxlstm.estimators.inputs import targets_of, weight_of
+from jaxlstm.estimators.inputs import DictRows, targets_of, weight_of
 from jaxlstm.grid import cluster, processes
 from jaxlstm.grid.checkpoint import Checkpoint
 from jaxlstm.grid.html import search_html
@@ -206,6 +206,8 @@ class LaneSearch(BaseSearchCV):
           OSError: ``checkpoint_dir`` cannot be written or its disk is too full.
         """
         y = targets_of(X, y)
+        if isinstance(X, Mapping):
+            X = DictRows(X)
         if not get_config()["enable_metadata_routing"]:  # else it goes where it was asked for
             name = weight_name(self.estimator)
             params = params | {name: weight_of(X, params.get(name))}

@@ -18,6 +18,7 @@ import numpy as np
 from jaxlstm.grid import programs
 from jaxlstm.grid.space import Network, Problem
 from jaxlstm.nn import padding
+from jaxlstm.train.data import Input
 from jaxlstm.train.epoch import EVALUATION_BATCH
 from jaxlstm.train.hyperparameters import OPTIMIZERS
 from jaxlstm.train.trial import Structure
@@ -195,7 +196,7 @@ def _merged(a: _Candidate, b: _Candidate, costs: Costs) -> _Candidate | None:
         return None
     if (ours.augment, ours.standardizes) != (theirs.augment, theirs.standardizes):
         return None
-    if ours.task != theirs.task:
+    if (ours.task, ours.inputs) != (theirs.task, theirs.inputs):
         return None
     module = _common(ours.module, theirs.module)
     if module is None:
@@ -274,12 +275,12 @@ def padded_share(problem: Problem, one: Sharing) -> float:
 
 
 @functools.lru_cache(maxsize=1024)
-def _weights_of(module: Any, shape: tuple[int, ...]) -> int:
+def _weights_of(module: Any, inputs: tuple[Input, ...], shape: tuple[int, ...]) -> int:
     x = jax.ShapeDtypeStruct((1, *shape), np.float32)
-    weights = programs.weights_shape(Structure(module, 1), x)
+    weights = programs.weights_shape(Structure(module, 1, inputs=inputs), x)
     return sum(leaf.size for leaf in jax.tree.leaves(weights.params))
 
 
 def parameter_count(structure: Structure, shape: tuple[int, ...]) -> int:
     """Weights of a network for rows of this shape."""
-    return _weights_of(structure.module, shape)
+    return _weights_of(structure.module, structure.inputs, shape)

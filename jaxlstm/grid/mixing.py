@@ -9,17 +9,20 @@ their rows. How it is known: it is run on a few rows, and on the same with other
 from __future__ import annotations
 
 import functools
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.errors import InvalidRngError
 from jax import lax
 
 from jaxlstm.grid import programs
 from jaxlstm.train import trial
-from jaxlstm.train.data import Data, take
+from jaxlstm.train.data import Data, Input, take
 from jaxlstm.train.trial import Mixing, Structure, Weights
 
 # Rows that a network is run on, and how often: at each draw with other weights, rows and random bits.
@@ -43,47 +46,69 @@ def find(structure: Structure, data: Data) -> Mixing:
     if type(module).__module__.startswith("jaxlstm."):  # a test has them all
         return Mixing()
     x = jax.ShapeDtypeStruct(data.x.shape[1:], data.x.dtype)
-    bounds = _bounds(data.x)
-    return _found(module, structure.traced_fields, x, bounds, data.lengths is not None)
+    bounds = tuple(
+        (int(part.min()), int(part.max())) for part in _whole_numbers(structure.inputs, data.x)
+    )
+    names = structure.traced_fields
+    return _found(module, names, structure.inputs, x, bounds, data.lengths is not None)
 
 
-def _bounds(x: np.ndarray) -> tuple[int, int] | None:
-    return (int(x.min()), int(x.max())) if x.dtype.kind in "iub" else None
+def _whole_numbers(inputs: tuple[Input, ...], x: np.ndarray) -> Iterator[np.ndarray]:
+    """Those parts of rows that are whole numbers to the network, as views."""
+    start = 0
+    for one in inputs:
+        size = math.prod(one.shape) if one.name is not None else x.shape[1]
+        if one.dtype is not None:
+            yield x[:, start : start + size]
+        start += size
 
 
 @functools.lru_cache(maxsize=1024)
 def _found(
-    module: nn.Module, names: tuple[str, ...], x: Any, bounds: Any, is_ragged: bool
+    module: nn.Module,
+    names: tuple[str, ...],
+    inputs: tuple[Input, ...],
+    x: Any,
+    bounds: tuple[tuple[int, int], ...],
+    is_ragged: bool,
 ) -> Mixing:
-    structure = Structure(module, _ROWS, names)
+    structure = Structure(module, _ROWS, names, inputs=inputs)
     # One answer whatever the values of traced fields: lanes of one program differ in them.
     fields = dict.fromkeys(names, np.asarray(0.5, jax.dtypes.canonicalize_dtype(float)))
     row = jax.ShapeDtypeStruct((1, *x.shape), x.dtype)
     keeps = bool(jax.tree.leaves(programs.weights_shape(structure, row).collections))
-    args = [_draw(number, x, bounds, is_ragged) for number in range(_DRAWS)]
+    args = [_draw(number, inputs, x, bounds, is_ragged) for number in range(_DRAWS)]
 
     def run(rows: Data, other: Data, key: Any, fields: Any) -> Any:
         return _differences(structure, rows, other, key, fields)
 
     options = {"xla_backend_optimization_level": 0}
     try:
-        program = programs._compiled("mixing", (module, names), run, (*args[0], fields), options)
+        program = programs._compiled(
+            "mixing", (module, names, inputs), run, (*args[0], fields), options
+        )
+    except InvalidRngError as error:
+        raise ValueError(
+            f"{type(module).__name__} draws random numbers also where it does not train, so predictions"
+            " would be random: let __call__ take train (or training, deterministic), and draw by it."
+        ) from error
     except (TypeError, ValueError):  # so few rows are none of its batches
         return Mixing(True, True, True)
-    whole, training, evaluation = np.any(
-        [np.asarray(program(*arg, fields)) for arg in args], axis=0
-    )
+    with jax.debug_nans(False):  # of numbers that are nobody's
+        differ = [np.asarray(program(*arg, fields)) for arg in args]
+    whole, training, evaluation = np.any(differ, axis=0)
     return Mixing(bool(whole | training | keeps), bool(training | keeps), bool(evaluation))
 
 
-def _draw(number: int, x: Any, bounds: Any, is_ragged: bool) -> Any:
+def _draw(number: int, inputs: tuple[Input, ...], x: Any, bounds: Any, is_ragged: bool) -> Any:
     rng = np.random.default_rng(number)
 
     def rows(count: int) -> np.ndarray:
-        shape = (count, *x.shape)
-        if bounds is None:
-            return (rng.normal(size=shape) * 10 ** (number % 2)).astype(x.dtype)
-        return rng.integers(bounds[0], bounds[1], shape, endpoint=True).astype(x.dtype)
+        drawn = (rng.normal(size=(count, *x.shape)) * 10 ** (number % 2)).astype(x.dtype)
+        parts = _whole_numbers(inputs, drawn)
+        for part, (least, most) in zip(parts, bounds, strict=True):
+            part[...] = rng.integers(least, most, part.shape, endpoint=True)
+        return drawn
 
     own = other = None
     if is_ragged:  # the other row is the longest

@@ -17,6 +17,7 @@ from sklearn.utils.validation import _num_samples, indexable
 
 from jaxlstm.estimators import targets as reading
 from jaxlstm.estimators.inputs import (
+    DictRows,
     Sequences,
     is_list,
     read_padding,
@@ -79,6 +80,8 @@ class Prepared:
         y = targets_of(X, y)
         if y is None:
             raise ValueError("y is missing: a search needs the target of each row.")
+        if isinstance(X, Mapping):
+            X = DictRows(X)
         X, y, groups, sample_weight = indexable(X, y, groups, sample_weight)
         self.base = clone(estimator)
         self.is_pipeline = isinstance(self.base, Pipeline)
@@ -122,8 +125,8 @@ class Prepared:
         """Targets and weights; of the rows only how many there are and how long they are."""
         probe = clone(estimator_of(self.base))
         dtype = jax.dtypes.canonicalize_dtype(float)
-        rows = read_rows(X)
-        if rows is None and not hasattr(X, "tocsr"):
+        rows = None if isinstance(X, DictRows) else read_rows(X)
+        if rows is None and not hasattr(X, "tocsr") and not isinstance(X, DictRows):
             given = np.asarray(X)
             rows = read_padding(given) if given.ndim == 3 else Sequences(given, None, None)
         if rows is None or rows.x.ndim < 2:
@@ -237,6 +240,9 @@ class Prepared:
         if key not in known:
             try:
                 rows = self._row_lists[number].train
+                made_by = self._made_by[variant][0]
+                if hasattr(made_by, "inputs_"):
+                    estimator.inputs_ = made_by.inputs_
                 known[key] = estimator._network(data, rows, self.targets)
             except (TypeError, ValueError) as error:
                 kind = TypeError if isinstance(error, TypeError) else ValueError
@@ -306,12 +312,13 @@ class Prepared:
         """A split's training rows, by steps that are fitted on them."""
         try:
             return transformers.fit_transform(train, _safe_indexing(self.y, fold.train))
-        except ValueError as error:
-            if not is_list(train):
+        except (TypeError, ValueError, AttributeError) as error:
+            if not is_list(train) and not isinstance(train, DictRows):
                 raise
             names = ", ".join(repr(name) for name, _ in transformers.steps)
+            what = "list" if is_list(train) else "dict"
             raise ValueError(
-                f"a step before the estimator ({names}) does not take a list of arrays: use"
+                f"a step before the estimator ({names}) does not take a {what} of arrays: use"
                 " standardize=True, or a step that maps each row."
             ) from error
 
@@ -364,7 +371,7 @@ class Prepared:
         x = self._datasets[trial.variant].x
         last._adopt(outcome, trial.network, self.targets, x.shape[1:])
         checked, steps = self._made_by[trial.variant]
-        for name in ("n_features_in_", "feature_names_in_"):
+        for name in ("n_features_in_", "feature_names_in_", "inputs_"):
             if hasattr(checked, name):
                 setattr(last, name, getattr(checked, name))
         if self.is_pipeline:

@@ -74,7 +74,7 @@ def _compiled(
             _make_room()
             start = time.perf_counter()
             # Random streams must not depend on the sizes that they are drawn for.
-            with jax.threefry_partitionable(True):
+            with jax.threefry_partitionable(True), jax.disable_jit(False):
                 with _tracing:
                     lowered = jax.jit(function, **jit).lower(*args)
                 program = lowered.compile(options)
@@ -84,7 +84,21 @@ def _compiled(
         with _lock:
             _programs[key] = program
             _programs.move_to_end(key)
-    return program
+    return program if not jax.config.jax_disable_jit else _StillCompiled(program)  # type: ignore[attr-defined]
+
+
+class _StillCompiled:
+    """A program for a caller under `jax.disable_jit`, where JAX would refuse to call it."""
+
+    def __init__(self, program: Any):
+        self._program = program
+
+    def __call__(self, *args: Any) -> Any:
+        with jax.disable_jit(False):
+            return self._program(*args)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._program, name)
 
 
 def _make_room() -> None:
@@ -162,7 +176,7 @@ def init_state(structure: Structure, hyperparameters: Any, x: Any, seed: int) ->
     def init(hyperparameters: Any, x: Any, key: Any) -> State:
         return trial.init(structure, hyperparameters, x, key)
 
-    return _compiled("init", structure.module, init, args, options)(*args)
+    return _compiled("init", (structure.module, structure.inputs), init, args, options)(*args)
 
 
 def state_shape(structure: Structure, hyperparameters: Any, x: Any) -> State:
@@ -356,6 +370,7 @@ def _in_batches(
         args = (*known, filled)
         key = (
             structure.module,
+            structure.inputs,
             structure.traced_fields,
             type(structure.task),
             structure.task.per_step,

@@ -46,6 +46,7 @@ class _Convolutions:
     activation: str
     padding: str
     pool: int
+    clips_width: bool = False  # whether a last axis shorter than the pooling is pooled to one
 
     def __post_init__(self) -> None:
         checked_widths("channels", self.channels)
@@ -63,15 +64,22 @@ class _Convolutions:
         sizes = [size]
         for index in range(len(self.channels)):
             lost = [0 if self.padding == "same" else span - 1 for span in self.window]
-            left = zip(sizes[-1], lost, strict=True)
-            sizes.append(tuple((extent - less) // self.pool for extent, less in left))
+            left = [extent - less for extent, less in zip(sizes[-1], lost, strict=True)]
+            pools = zip(left, self._pools(left), strict=True)
+            sizes.append(tuple(extent // pool for extent, pool in pools))
             if min(sizes[-1]) < 1:
                 raise ValueError(
                     f"x must be larger: of {' x '.join(map(str, size))} nothing is left after"
                     f" conv_{index}, with windows of {' x '.join(map(str, self.window))}, padding"
-                    f" {self.padding!r} and pool {self.pool}."
+                    f" {self.padding!r} and pool {self.pool}: take fewer channels, padding='same' or"
+                    " pool=1."
                 )
         return sizes[1:]
+
+    def _pools(self, size: Sequence[int]) -> Widths:
+        """The extent of the pooling along each axis of an image of this size."""
+        last = max(1, min(self.pool, size[-1])) if self.clips_width else self.pool
+        return (*(self.pool,) * (len(size) - 1), last)
 
     def output_shape(self, x_shape: tuple[int, ...]) -> tuple[int, ...]:
         """Shape of the output for inputs ``[B, *size, K]``."""
@@ -89,7 +97,6 @@ class _Convolutions:
 
     def __call__(self, x: Array) -> Array:
         self.sizes(x.shape[1:-1])
-        pool = (self.pool,) * len(self.window)
         for index, channels in enumerate(self.channels):
             x = nn.Conv(
                 channels,
@@ -99,7 +106,7 @@ class _Convolutions:
                 conv_general_dilated=convolve,
                 name=f"conv_{index}",
             )(x)
-            x = max_pool(activation(self.activation)(x), pool)
+            x = max_pool(activation(self.activation)(x), self._pools(x.shape[1:-1]))
         return x
 
 
@@ -265,7 +272,8 @@ class CNNLSTM(ByFields, nn.Module):
       dense: units of each dense layer between the LSTM and the logits.
       activation: of the convolutions.
       padding: "valid" or "same": whether a convolution keeps to the image or keeps its size.
-      pool: height and width of the max-pooling after each convolution, in pixels; 1: none.
+      pool: height and width of the max-pooling after each convolution, in pixels; 1: none. Of a width
+        below it, as of sequences ``[N, T, F]`` of few features, all columns are pooled to one.
       dropout: rate after the convolutions and on the outputs of every LSTM layer but the last, or,
         with one layer, on its last state, as in `LSTMClassifierNetwork`; may be traced.
       dense_dropout: rate after each dense layer; may be traced.
@@ -299,7 +307,9 @@ class CNNLSTM(ByFields, nn.Module):
     @nn.nowrap
     def _convolutions(self) -> _Convolutions:
         window = _image_window(self.kernel_size)
-        return _Convolutions(self.channels, window, self.activation, self.padding, self.pool)
+        return _Convolutions(
+            self.channels, window, self.activation, self.padding, self.pool, clips_width=True
+        )
 
     @nn.nowrap
     def _stack(self) -> StackedLSTM:

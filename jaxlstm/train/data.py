@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -9,6 +10,36 @@ import jax.numpy as jnp
 import numpy as np
 
 Array = jax.Array
+
+
+class Input(NamedTuple):
+    """One of the arrays that rows are to a network; the device has all of them as columns of one."""
+
+    name: str | None  # its key in a dict of arrays; None: rows are one array
+    shape: tuple[int, ...]  # of a row, in a dict
+    dtype: str | None = None  # of whole numbers, such as token ids; None: numbers as they are
+
+
+#: Whole numbers that float32 holds are below this in size.
+LARGEST_ID = 1 << 24
+
+
+def network_input(inputs: tuple[Input, ...], x: Array) -> Any:
+    """Rows ``[B, ...]`` as a network takes them: as they are, whole numbers, or a dict of arrays."""
+
+    def typed(part: Array, one: Input) -> Array:
+        return part if one.dtype is None else part.astype(one.dtype)
+
+    if not inputs:
+        return x
+    if inputs[0].name is None:
+        return typed(x, inputs[0])
+    ends = np.cumsum([math.prod(one.shape) for one in inputs])[:-1].tolist()
+    parts = jnp.split(x, ends, axis=1)
+    return {
+        one.name: typed(part.reshape(len(x), *one.shape), one)
+        for one, part in zip(inputs, parts, strict=True)
+    }
 
 
 class Data(NamedTuple):

@@ -19,6 +19,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxlstm.nn.layers import BATCH, FIRST_ROW
 from jaxlstm.train import optimizers, stopping
 from jaxlstm.train.augment import Augmentations
+from jaxlstm.train.data import Input, network_input
 from jaxlstm.train.hyperparameters import OPTIMIZERS, Hyperparameters
 from jaxlstm.train.task import Classification, Task
 
@@ -44,6 +45,7 @@ class Structure:
     augment: Augmentations = ()  # what training rows go through
     standardizes: bool = False  # whether its hyperparameters have a standardization
     task: Task = dataclasses.field(default_factory=Classification)  # what the targets mean
+    inputs: tuple[Input, ...] = ()  # what columns of x are to the network; empty: x itself
     mixing: Mixing = dataclasses.field(default_factory=Mixing)
     #: Rows of a trial's last, short batch, and of its last one in evaluation, where nothing may fill
     #: them up: one for each number of rows that the program serves.
@@ -121,7 +123,7 @@ def call_arguments(
     else:
         if "deterministic" in names:
             given["deterministic"] = not train
-    if lengths is None and x is not None and "lengths" in names:
+    if lengths is None and hasattr(x, "shape") and "lengths" in names:
         parameter = names["lengths"]
         if parameter.default is parameter.empty and len(x.shape) > 1:
             lengths = jnp.full(x.shape[:1], x.shape[1], jnp.int32)
@@ -136,27 +138,28 @@ def call_arguments(
 
 def init_weights(structure: Structure, x: Array, key: Array) -> Weights:
     """Draws a network's first weights; see `init`."""
-    module = structure.module
+    module, dtype = structure.module, jnp.result_type(x, float)
+    x = network_input(structure.inputs, x)
     variables = dict(
         module.init({"params": key, "dropout": key}, x, **call_arguments(module, train=False, x=x))
     )
-    dtype = jnp.result_type(x, float)
     variables = jax.tree.map(
         lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf,
         variables,
     )
     params = variables.pop("params", {})
+    variables.pop("perturbations", None)  # a caller's, to differentiate by
     return Weights(params, _lasting(module, params, variables, x, key) if variables else {})
 
 
-def _lasting(module: nn.Module, params: Any, collections: Any, x: Array, key: Array) -> Any:
+def _lasting(module: nn.Module, params: Any, collections: Any, x: Any, key: Array) -> Any:
     """Those variables beside the parameters that a step of training leaves as large as they are.
 
     What a module sows for its caller grows with every call, or with the rows of a batch.
     """
 
     def step(variables: Any, x: Any, key: Any) -> Any:
-        rows = jnp.concatenate([x, x])
+        rows = jax.tree.map(lambda part: jnp.concatenate([part, part]), x)
         streams = {"dropout": key, "params": key}
         given = call_arguments(module, train=True, x=rows)
         return module.apply(variables, rows, **given, rngs=streams, mutable=list(collections))[1]
@@ -219,6 +222,7 @@ def apply(
     a batch gets the same masks in however many pieces it comes.
     """
     module = structure.module.clone(**{name: fields[name] for name in structure.traced_fields})
+    x = network_input(structure.inputs, x)
     variables = {"params": weights.params, **weights.collections}
     if key is None:
         outputs: Any = module.apply(variables, x, **call_arguments(module, False, lengths, x))
