@@ -230,10 +230,10 @@ def test_interrupted_study_goes_on(
             command(patch, *arguments)
     assert caught.value.code == 130
     (clock,) = (tmp_path / "small" / "checkpoints").glob("*/finals.json")
-    state = unsealed(clock.read_bytes())
+    state = unsealed("sittings of finals", clock.read_bytes())
     assert state["state"] == "interrupted"
     assert state["seconds"] > 0
-    clock.write_bytes(sealed(state | {"state": "running"}))
+    clock.write_bytes(sealed("sittings of finals", state | {"state": "running"}))
     capsys.readouterr()
     command(monkeypatch, *arguments)
     said = " ".join(capsys.readouterr().out.split())

@@ -122,23 +122,23 @@ def write_atomically(path: Path, content: bytes) -> None:
     os.replace(new, path)
 
 
-def sealed(content: Any) -> bytes:
-    """JSON data with their digest."""
-    text = json.dumps(content, sort_keys=True)
+def sealed(kind: str, content: Any) -> bytes:
+    """JSON data with a digest of them and of what they are."""
+    text = json.dumps([kind, content], sort_keys=True)
     sha = hashlib.sha256(text.encode()).hexdigest()
     return json.dumps({"sha256": sha, "content": content}, indent=1).encode()
 
 
-def unsealed(text: bytes) -> Any:
+def unsealed(kind: str, text: bytes) -> Any:
     """The reverse of `sealed`.
 
     Raises:
-      ValueError: it is damaged.
+      ValueError: it is damaged, or of another kind.
     """
     try:
         found = json.loads(text)
         content = found["content"]
-        is_right = found["sha256"] == json.loads(sealed(content))["sha256"]
+        is_right = found["sha256"] == json.loads(sealed(kind, content))["sha256"]
     except (ValueError, TypeError, KeyError, RecursionError):
         is_right = False
     if not is_right:

@@ -87,7 +87,8 @@ class Store:
             self._claim = self._claim_folder()
             parts = {part: str(text) for part, text in fingerprint.items()}
             self._check_fingerprint(parts)
-            self._journal = self._open_journal(digest(parts))
+            self._seal = digest(parts)
+            self._journal = self._open_journal(self._seal)
             self._finished = self._journal.records
             self._notes = self._read_notes()
             self._clean_states()
@@ -141,11 +142,11 @@ class Store:
     def _check_fingerprint(self, fingerprint: dict[str, str]) -> None:
         path = self.folder / "search.json"
         if not path.exists():
-            write_atomically(path, sealed({"fingerprint": fingerprint}))
+            write_atomically(path, sealed("search", {"fingerprint": fingerprint}))
             return
         text = path.read_bytes()
         try:
-            there = unsealed(text)["fingerprint"]
+            there = unsealed("search", text)["fingerprint"]
         except ValueError:
             if re.match(rb'\s*{\s*"fingerprint": *{[^{}]*}\s*}\s*$', text):
                 raise ValueError(
@@ -317,7 +318,7 @@ class Store:
                 self._warn("its notes.json is missing, so how its lanes run is decided anew")
             return {}
         try:
-            return dict(unsealed(path.read_bytes()))
+            return dict(unsealed(f"notes of {self._seal}", path.read_bytes()))
         except (ValueError, TypeError):
             self._warn(
                 "its notes.json is damaged and left out, so how its lanes run is decided anew"
@@ -333,7 +334,8 @@ class Store:
         """Keeps a decision that a search has to stay with when it goes on."""
         self._notes[name] = value
         try:
-            write_atomically(self.folder / "notes.json", sealed(self._notes))
+            content = sealed(f"notes of {self._seal}", self._notes)
+            write_atomically(self.folder / "notes.json", content)
         except OSError as error:
             with self._lock:
                 self._fail("notes", "notes", error)

@@ -174,7 +174,7 @@ class _Sittings:
         if not path.exists():
             return cls()
         try:
-            found = cls(**unsealed(path.read_bytes()))
+            found = cls(**unsealed(f"sittings of {path.stem}", path.read_bytes()))
         except (ValueError, TypeError):
             console.print(
                 shown(f"   {path} is damaged: how long it took before is not known"), soft_wrap=True
@@ -184,7 +184,7 @@ class _Sittings:
         return dataclasses.replace(found, whole=found.whole and found.state != "running")
 
     def write(self, path: Path) -> None:
-        write_atomic(path, sealed(dataclasses.asdict(self)))
+        write_atomic(path, sealed(f"sittings of {path.stem}", dataclasses.asdict(self)))
 
 
 def _fit(part: Part, saves: Path, console: Console) -> Trained:

@@ -245,7 +245,9 @@ def test_damaged_notes_are_left_out_aloud(tmp_path: Path) -> None:
         store.add("1", {})
     path = tmp_path / "s" / "notes.json"
     content = path.read_bytes()
-    for damaged in (b"", b"[]", b"{}", b"\xff", content.replace(b"vmap", b"loop"), content[:-9]):
+    other = (tmp_path / "s" / "search.json").read_bytes()  # whole, but another file's
+    changed = content.replace(b"vmap", b"loop")
+    for damaged in (b"", b"[]", b"{}", b"\xff", changed, content[:-9], other):
         path.write_bytes(damaged)
         with (
             pytest.warns(RuntimeWarning, match="its notes.json is damaged and left out"),
@@ -320,7 +322,7 @@ def test_a_kill_before_search_json_was_written_leaves_a_usable_folder(tmp_path: 
     (tmp_path / "search.json.new").write_bytes(b'{"finger')
     with Store(tmp_path, OURS) as store:
         store.add("1", {})
-    assert unsealed((tmp_path / "search.json").read_bytes())["fingerprint"] == OURS
+    assert unsealed("search", (tmp_path / "search.json").read_bytes()) == {"fingerprint": OURS}
 
 
 def test_a_live_store_keeps_others_out(store: Store) -> None:
