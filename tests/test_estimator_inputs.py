@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
 from typing import Any
 
@@ -210,3 +211,57 @@ def test_a_pipelines_folder_of_other_data_is_refused(X: Any, weight: Any, tmp_pa
     assert search().fit(EQUAL, Y).best_score_ == first.best_score_
     with pytest.raises(ValueError, match="holds another search: the data differ"):
         search().fit(X, Y, lstm__sample_weight=weight)
+
+
+TIMES = np.datetime64("2020-01-01", "s") + (EQUAL[:, 0] * 1000).astype("m8[s]")
+DAYS = [datetime.date(2020, 1, 1 + row) for row in range(24)]
+DATES: dict[str, Any] = {
+    "an array": TIMES,
+    "durations": TIMES - TIMES.min(),
+    "sequences": TIMES[:, :, None],
+    "objects": TIMES.astype(object),
+    "timestamps in lists": [[pd.Timestamp(time) for time in row] for row in TIMES],
+    "a list of arrays": [TIMES[row, :, None][: 1 + row % 2] for row in range(24)],
+    "a column": pd.DataFrame({"a": Y, "t": TIMES[:, 0]}),
+    "a column with a zone": pd.DataFrame({"t": pd.to_datetime(TIMES[:, 0]).tz_localize("UTC")}),
+    "a column of days": pd.DataFrame({"a": Y, "t": DAYS}),
+    "a column of periods": pd.DataFrame({"t": pd.to_datetime(TIMES[:, 0]).to_period("D")}),
+}
+
+
+@pytest.mark.parametrize("kind", DATES)
+def test_dates_are_no_numbers(kind: str) -> None:
+    x = DATES[kind]
+    message = r"(X|X\[0\]|column 't' of X) holds (dates|durations): turn them into numbers first"
+    for model in (regressor(), regressor(standardize=True), GridSearch(regressor(), {}, cv=2)):
+        with pytest.raises(ValueError, match=message):
+            model.fit(x, Y)
+    with pytest.raises(ValueError, match=message):
+        regressor(epochs=1).fit(EQUAL[:, :2, :1], Y).predict(x)
+
+
+@pytest.mark.parametrize(
+    "y", [TIMES[:, 0], pd.Series(TIMES[:, 0]), DAYS, TIMES[:, 0].astype(object)]
+)
+def test_dates_are_no_targets(y: Any) -> None:
+    with pytest.raises(ValueError, match="y holds dates: turn them into numbers first"):
+        regressor().fit(EQUAL, y)
+    with pytest.raises(ValueError, match="sample_weight holds dates"):
+        regressor().fit(EQUAL, Y, sample_weight=np.asarray(y))
+    if np.asarray(y).dtype == object:
+        with pytest.raises(ValueError, match="y holds dates: turn them into numbers first"):
+            LSTMClassifier(**FAST).fit(EQUAL, y)
+
+
+def test_dates_may_name_classes() -> None:
+    y = np.array(["2020-01-01", "2021-01-01"], "M8[D]")[np.arange(24) % 2]
+    assert set(LSTMClassifier(**FAST).fit(EQUAL, y).predict(EQUAL)) <= set(y)
+
+
+def test_complex_numbers_are_refused_in_a_sentence() -> None:
+    for x, y in ((EQUAL + 1j, Y), (EQUAL, Y + 1j), ([row + 1j for row in ROWS], Y)):
+        with pytest.raises(
+            ValueError, match=r"Complex data not supported: .* real numbers"
+        ) as caught:
+            regressor().fit(x, y)
+        assert "\n" not in str(caught.value)

@@ -20,6 +20,7 @@ from jaxlstm.grid.run import execute
 from jaxlstm.grid.space import Fold, Network, Problem, Trial, fit_scales, hold_out
 from jaxlstm.train import optimizers, standardization, stopping
 from jaxlstm.train.data import Data, counted_rows, joined
+from jaxlstm.train.standardization import Units
 from jaxlstm.train.trial import State, Weights, takes_lengths
 
 
@@ -64,13 +65,14 @@ class Estimator(Predictor):
         goes_on = bool(self.warm_start) and hasattr(self, "network_")
         classes = getattr(self, "classes_", None) if goes_on else None
         weight = weight_of(X, sample_weight)
-        data, targets, _ = self._check_data(X, y, weight, classes=classes)
+        known = self._known_units() if goes_on else {}
+        data, targets, given = self._check_data(X, y, weight, classes=classes, **known)
         rows = np.arange(len(data.x))
         fold = Fold(counted_rows(data, rows), rows[:0])
         network = self._network(data, fold.train, targets)
         seed = self._seed()
         if validation_data is not None:
-            more = self._check_validation(validation_data, data, targets)
+            more = self._check_validation(validation_data, data, targets, given.units)
             data = joined(data, more, targets.task.per_step)
             fold = Fold(fold.train, counted_rows(data, np.arange(len(rows), len(data.x))))
         elif network.holds_out:
@@ -81,10 +83,22 @@ class Estimator(Predictor):
                 " plateau schedule), but there are none: give validation_data, a"
                 " validation_fraction above 0, or watch 'loss' or another metric of training."
             )
-        network = self._with_scales(network, data, fold.train, goes_on)
+        network = self._with_scales(network, data, fold.train, given.units, goes_on)
         return self._train(network, data, fold, targets, seed, goes_on)
 
-    def _check_validation(self, given: Any, data: Data, targets: Targets) -> Data:
+    def _known_units(self) -> dict[str, Any]:
+        """What inputs and targets are written in where training goes on."""
+        known: dict[str, Any] = {}
+        h = self.network_.hyperparameters
+        if h.standardization is not None and self.standardize:
+            known["units"] = self.network_.units or standardization.AS_GIVEN
+        if "target_scale" in h.task and self._standardizes_targets():
+            known["center"] = self.targets_.center
+        return known
+
+    def _check_validation(
+        self, given: Any, data: Data, targets: Targets, units: Units | None
+    ) -> Data:
         """Rows to evaluate on, as those to train on."""
         if not isinstance(given, tuple | list) or len(given) not in (2, 3):
             raise ValueError(
@@ -95,7 +109,13 @@ class Estimator(Predictor):
         weight = weight_of(given[0], given[2] if len(given) == 3 else None)
         try:
             more, own, _ = self._check_data(
-                given[0], given[1], weight, classes=targets.classes, reset=False
+                given[0],
+                given[1],
+                weight,
+                classes=targets.classes,
+                reset=False,
+                units=units,
+                center=targets.center,
             )
         except ValueError as error:
             raise ValueError(f"validation_data: {error}") from error
@@ -113,18 +133,23 @@ class Estimator(Predictor):
         return more
 
     def _with_scales(
-        self, network: Network, data: Data, rows: np.ndarray, goes_on: bool
+        self,
+        network: Network,
+        data: Data,
+        rows: np.ndarray,
+        units: Units | None,
+        goes_on: bool,
     ) -> Network:
         """The network with what inputs and targets are standardised by."""
         if goes_on:
             known = self.network_.hyperparameters
             if network.structure.standardizes and known.standardization is not None:
-                network = network.standardized(known.standardization)
+                network = network.standardized(known.standardization, units)
             if network.standardizes_targets and "target_scale" in known.task:
                 task = known.task
                 scale = standardization.Standardization(task["target_mean"], task["target_scale"])
                 network = network.with_targets(scale)
-        return fit_scales(network, data, rows)
+        return fit_scales(network, data, rows, units)
 
     def _train(
         self,
@@ -250,7 +275,10 @@ class Estimator(Predictor):
                 )
             classes = known
         weight = weight_of(X, sample_weight)
-        data, targets, rows = self._check_data(X, y, weight, classes=classes, reset=not goes_on)
+        units = self._known_units() if goes_on else {}
+        data, targets, rows = self._check_data(
+            X, y, weight, classes=classes, reset=not goes_on, **units
+        )
         if goes_on:
             padded = self._check_shape(rows)
             data = data._replace(x=padded.x, lengths=padded.lengths)
@@ -262,7 +290,7 @@ class Estimator(Predictor):
         h = network.hyperparameters
         h = h._replace(early_stopping=np.zeros_like(h.early_stopping))
         network = dataclasses.replace(network, hyperparameters=h, epochs=1, keeps_best=False)
-        network = self._with_scales(network, data, numbers, goes_on)
+        network = self._with_scales(network, data, numbers, rows.units, goes_on)
         fold = Fold(numbers, numbers[:0])
         shape = self.sample_shape_ if goes_on else None
         self._train(network, data, fold, targets, self._seed(), goes_on)

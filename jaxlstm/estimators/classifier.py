@@ -40,7 +40,12 @@ class Classifier(ClassifierMixin, Estimator):
         return tags
 
     def _check_targets(
-        self, y: Any, rows: Sequences, classes: Any = None, is_matrix: bool = False
+        self,
+        y: Any,
+        rows: Sequences,
+        classes: Any = None,
+        is_matrix: bool = False,
+        center: Any = None,
     ) -> Targets:
         per_step = self._per_step()
         return reading.labels(y, rows, per_step, type(self).__name__, classes)
@@ -76,7 +81,7 @@ class Classifier(ClassifierMixin, Estimator):
                 )
             for label, weight in given.items():
                 hyperparameters.check_number(
-                    f"class_weight[{label!r}]", weight, hyperparameters.NUMBERS["l2"]
+                    f"class_weight[{label!r}]", weight, hyperparameters.NOT_NEGATIVE
                 )
             given = {index: given.get(label, 1.0) for index, label in enumerate(known)}
         elif given != "balanced":

@@ -7,6 +7,7 @@ cut to the longest row and filled with 0, so that how much of it there was chang
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -28,6 +29,7 @@ class Sequences(NamedTuple):
     x: np.ndarray  # shape=(N, T, ...), 0 past a row's length
     lengths: np.ndarray | None = None  # shape=(N,), dtype=int32; None: all rows have T steps
     steps: int | None = None  # steps of the array that was given; None: it was a list
+    units: Any = None  # a `Units` that x is written in; None: as given
 
     @property
     def counts(self) -> np.ndarray:
@@ -35,6 +37,44 @@ class Sequences(NamedTuple):
         steps = self.x.shape[1]
         lengths = np.full(len(self.x), steps) if self.lengths is None else self.lengths
         return np.arange(steps) < np.asarray(lengths)[:, None]
+
+
+def check_kind(what: str, values: Any) -> None:
+    """Raises ValueError where values are dates, durations or complex numbers.
+
+    Args:
+      what: name of the argument, for errors.
+      values: an array, of objects too, or a table with columns.
+    """
+    if hasattr(values, "dtypes") and hasattr(values, "columns"):
+        for name, column in values.items():
+            if getattr(column.dtype, "kind", "O") in "OMmc":
+                check_kind(f"column {name!r} of {what}", column)
+        return
+    kind = getattr(getattr(values, "dtype", None), "kind", "")
+    if kind == "O":
+        kinds = {_kind_of(value) for value in np.asarray(values, object).flat}
+        kind = next(iter(sorted(kinds - {""})), "")
+    if kind == "c":
+        raise ValueError(f"Complex data not supported: {what} must hold real numbers.")
+    if kind in ("M", "m"):
+        held, since = ("dates", "(t - t.min())") if kind == "M" else ("durations", "t")
+        raise ValueError(
+            f"{what} holds {held}: turn them into numbers first, such as seconds, {since} /"
+            " np.timedelta64(1, 's')."
+        )
+
+
+def _kind_of(value: Any) -> str:
+    """NumPy's letter for dates, durations and complex numbers; else nothing."""
+    if isinstance(value, datetime.timedelta | np.timedelta64):
+        return "m"
+    # pandas, which need not be there, has dates of another kind: periods.
+    if isinstance(value, datetime.date | datetime.time | np.datetime64) or hasattr(
+        value, "start_time"
+    ):
+        return "M"
+    return "c" if isinstance(value, complex | np.complexfloating) else ""
 
 
 def is_sequence_data(X: Any) -> bool:
@@ -93,6 +133,7 @@ def read_rows(X: Any) -> Sequences | None:
     """
     if is_sequence_data(X):
         x = np.asarray(X.x)
+        _check_numbers("X", x)
         return cut(x, X.lengths) if X.lengths is not None else Sequences(x, None, x.shape[1])
     if hasattr(X, "iloc") and getattr(getattr(X, "dtype", None), "kind", "") == "O":
         X = X.to_numpy()  # a pandas Series of arrays
@@ -101,8 +142,7 @@ def read_rows(X: Any) -> Sequences | None:
         return None
     first = arrays[0]
     for place, row in enumerate(arrays):
-        if row.dtype.kind not in "biuf":
-            raise ValueError(f"X must hold numbers, but X[{place}] is of type {row.dtype}.")
+        _check_numbers(f"X[{place}]", row)
         if not row.size:
             raise ValueError(f"X[{place}] is empty: every row needs at least one step.")
         if row.shape[1:] != first.shape[1:]:
@@ -121,6 +161,12 @@ def read_rows(X: Any) -> Sequences | None:
     for place, row in enumerate(arrays):
         x[place, : len(row)] = row
     return Sequences(x, None if (lengths == lengths[0]).all() else lengths)
+
+
+def _check_numbers(what: str, array: np.ndarray) -> None:
+    check_kind(what, array)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"X must hold numbers, but {what} is of type {array.dtype}.")
 
 
 def cut(x: np.ndarray, lengths: Any) -> Sequences:
@@ -181,7 +227,7 @@ def widened(rows: Sequences, steps: int) -> Sequences:
     if lengths is None:
         lengths = np.full(len(rows.x), have, np.int32)
     more = [(0, 0), (0, steps - have), *[(0, 0)] * (rows.x.ndim - 2)]
-    return Sequences(np.pad(rows.x, more), lengths, rows.steps)
+    return rows._replace(x=np.pad(rows.x, more), lengths=lengths)
 
 
 def read_steps(what: str, values: Any, rows: Sequences) -> np.ndarray:

@@ -17,6 +17,7 @@ from jaxlstm.nn.layers import MERGES
 from jaxlstm.nn.networks import ACTIVATIONS, LSTMClassifierNetwork
 from jaxlstm.train import hyperparameters
 from jaxlstm.train.data import Input
+from jaxlstm.train.standardization import Units
 from jaxlstm.train.trial import call_arguments, takes_lengths
 
 #: Fields of a module that stand for its number of outputs.
@@ -141,14 +142,17 @@ class FlaxNetwork:
                 )
         return inputs
 
-    def _check_rows(self, X: Any, *, reset: bool = False) -> Sequences:
+    def _check_rows(
+        self, X: Any, *, reset: bool = False, units: Units | None = None, by: Any = None
+    ) -> Sequences:
         """Rows as those of other estimators; a dict of arrays as the columns of one."""
         if not isinstance(X, Mapping):
             if not reset and getattr(self, "inputs_", None):
                 raise ValueError(f"X must be a dict of arrays, as in fit, got {type(X).__name__}.")
             if reset:
                 self.inputs_ = ()
-            rows: Sequences = super()._check_rows(X, reset=reset)  # type: ignore[misc]
+            given: Any = {"reset": reset, "units": units, "by": by}
+            rows: Sequences = super()._check_rows(X, **given)  # type: ignore[misc]
             return rows
         inputs, x = packed(X)
         if reset:
@@ -164,11 +168,12 @@ class FlaxNetwork:
             x = packed({str(one.name): _as(X[str(one.name)], one) for one in self.inputs_})[1]
         return Sequences(x, None, x.shape[1])
 
-    def _convert(self, X: np.ndarray, *, said: bool) -> np.ndarray:
+    def _convert(self, X: np.ndarray, units: Units | None, *, said: bool) -> np.ndarray:
         takes_ids = isinstance(self.module, nn.Module) and _takes_ids(self._module(2), X.shape[1:])
         if takes_ids:
             check_ids(X)
-        converted: np.ndarray = super()._convert(X, said=said or takes_ids)  # type: ignore[misc]
+        said = said or takes_ids
+        converted: np.ndarray = super()._convert(X, units, said=said)  # type: ignore[misc]
         return converted
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:

@@ -64,7 +64,7 @@ class Predictor(Settings):
     def _predictions(self, X: Any) -> tuple[Sequences, np.ndarray]:
         """Rows, and the task's predictions of them or of each of their steps."""
         check_is_fitted(self)
-        rows = self._check_rows(X)
+        rows = self._check_rows(X, units=self.network_.units)
         padded = self._check_shape(rows)
         values = programs.predict(
             self.network_.structure,
@@ -130,7 +130,7 @@ class Predictor(Settings):
             raise ValueError(
                 "input_gradients needs X to be one array of numbers, not ids or a dict."
             )
-        rows = self._check_rows(X)
+        rows = self._check_rows(X, units=self.network_.units)
         padded = self._check_shape(rows)
         choice = self._choice(X, y, len(rows.x))
         gradients = programs.input_gradients(
@@ -141,6 +141,8 @@ class Predictor(Settings):
             choice,
             padded.lengths,
         )
+        if rows.units is not None:
+            gradients = (gradients / rows.units.unit).astype(gradients.dtype)
         if rows.x.ndim < 3:
             return gradients
         return as_given(gradients[:, : rows.x.shape[1]], rows, fill=0)

@@ -36,9 +36,16 @@ class Regressor(RegressorMixin, Estimator):
         return tags
 
     def _check_targets(
-        self, y: Any, rows: Sequences, classes: Any = None, is_matrix: bool = False
+        self,
+        y: Any,
+        rows: Sequences,
+        classes: Any = None,
+        is_matrix: bool = False,
+        center: Any = None,
     ) -> Targets:
-        return reading.numbers(y, rows, self._per_step(), type(self).__name__, is_matrix)
+        if center is None and not self._standardizes_targets():
+            center = 0.0
+        return reading.numbers(y, rows, self._per_step(), type(self).__name__, is_matrix, center)
 
     def _standardizes_targets(self) -> bool:
         if not isinstance(self.standardize_targets, bool | np.bool_):

@@ -21,6 +21,7 @@ from sklearn.utils.validation import validate_data
 from jaxlstm.estimators import targets as reading
 from jaxlstm.estimators.inputs import (
     Sequences,
+    check_kind,
     first_not_finite,
     is_sequence_data,
     read_padding,
@@ -32,8 +33,9 @@ from jaxlstm.estimators.training import CLASSIFIER, DATA, REGRESSOR, TRAINING
 from jaxlstm.grid import programs
 from jaxlstm.grid.mixing import find as find_mixing
 from jaxlstm.grid.space import Network
-from jaxlstm.train import augment, hyperparameters
+from jaxlstm.train import augment, hyperparameters, standardization
 from jaxlstm.train.data import Data, Input, network_input, with_mass
+from jaxlstm.train.standardization import Units
 from jaxlstm.train.trial import Structure, call_arguments, takes_lengths
 
 _TRAINING = (*TRAINING, *CLASSIFIER, *REGRESSOR, *DATA)
@@ -66,7 +68,12 @@ class Settings(BaseEstimator):
         return ()
 
     def _check_targets(
-        self, y: Any, rows: Sequences, classes: Any = None, is_matrix: bool = False
+        self,
+        y: Any,
+        rows: Sequences,
+        classes: Any = None,
+        is_matrix: bool = False,
+        center: Any = None,
     ) -> Targets:
         """Targets checked and encoded; one column stays one with ``is_matrix``."""
         raise NotImplementedError
@@ -125,8 +132,18 @@ class Settings(BaseEstimator):
 
     # -- data -------------------------------------------------------------------------------------
 
-    def _check_rows(self, X: Any, *, reset: bool = False) -> Sequences:
-        """Returns finite rows in the type of computation, padding cut and filled with 0."""
+    def _check_rows(
+        self, X: Any, *, reset: bool = False, units: Units | None = None, by: Any = None
+    ) -> Sequences:
+        """Returns finite rows in the type of computation, padding cut and filled with 0.
+
+        Args:
+          X: rows as the user has them.
+          reset: whether they are trained on, and say what later ones must be like.
+          units: what their features are written in; None: what standardising rows that are trained
+            on needs, else as they are.
+          by: the row numbers that say what it needs; None: all.
+        """
         if isinstance(X, Mapping):
             raise TypeError(
                 f"{type(self).__name__} takes one array; a dict of arrays is for a Flax module of your"
@@ -139,12 +156,18 @@ class Settings(BaseEstimator):
             self.n_features_in_ = rows.x.shape[-1] if rows.x.ndim > 2 else 1
         # The type of loaded data was not the user's choice.
         said = not reset or is_sequence_data(X)
-        return rows._replace(x=self._convert(rows.x, said=said))
+        if reset and units is None and self.standardize:
+            numbers = np.arange(len(rows.x)) if by is None else by
+            dtype = jax.dtypes.canonicalize_dtype(float)
+            x = self._as_input(rows.x)
+            units = standardization.units_of(x, numbers, rows.lengths, dtype) if x.size else None
+        return rows._replace(x=self._convert(rows.x, units, said=said), units=units)
 
     def _checked_array(self, X: Any, *, reset: bool) -> np.ndarray:
         options: Any = {"allow_nd": True, "dtype": "numeric", "ensure_all_finite": False}
         if getattr(X, "ndim", None) is None:
             X = np.asarray(X) if hasattr(X, "__array__") or isinstance(X, list | tuple) else X
+        check_kind("X", X)
         shape: tuple[int, ...] = getattr(self, "sample_shape_", ())
         # To a network of sequences of several features a table is rows of another shape.
         is_other = not reset and len(shape) > 1 and self.n_features_in_ == shape[-1]
@@ -155,16 +178,20 @@ class Settings(BaseEstimator):
             self.n_features_in_ = x.shape[-1]
         return x
 
-    def _convert(self, X: np.ndarray, *, said: bool) -> np.ndarray:
+    def _convert(self, X: np.ndarray, units: Units | None, *, said: bool) -> np.ndarray:
         if not X.size:
             raise ValueError(f"X must have rows of at least one number, got shape {X.shape}.")
         dtype = jax.dtypes.canonicalize_dtype(float)
         with np.errstate(over="ignore"):
-            converted = X.astype(dtype, copy=False)
+            if units is None:
+                converted = X.astype(dtype, copy=False)
+            else:
+                converted = units.written(self._as_input(X), dtype).reshape(X.shape)
         place = first_not_finite(converted)
         if place is not None:
             value = X[place]
-            reason = f"{value}, too large for {dtype}: scale X first"
+            more = "" if self.standardize else ", or set standardize=True"
+            reason = f"{value}, too large for {dtype}: scale X first{more}"
             if not np.isfinite(value):
                 reason = "NaN" if np.isnan(value) else "infinity"
             raise ValueError(
@@ -186,13 +213,19 @@ class Settings(BaseEstimator):
         *,
         classes: Any = None,
         reset: bool = True,
+        units: Units | None = None,
+        center: Any = None,
+        by: Any = None,
     ) -> tuple[Data, Targets, Sequences]:
-        """Returns the data set, and what its targets mean."""
-        rows = self._check_rows(X, reset=reset)
+        """Returns the data set, and what its targets mean; see `_check_rows`.
+
+        ``center`` is what targets are written from, see `Targets`; None: what standardising needs.
+        """
+        rows = self._check_rows(X, reset=reset, units=units, by=by)
         y = targets_of(X, y)
         # A forecast of one step is a matrix of one column, as its data set says.
         is_matrix = is_sequence_data(X) and y is X.targets
-        targets = self._check_targets(y, rows, classes, is_matrix)
+        targets = self._check_targets(y, rows, classes, is_matrix, center)
         weight = reading.weights(sample_weight, rows, targets.task.per_step)
         data = Data(rows.x, targets.y, rows.lengths, weight)
         return with_mass(data, targets.task.per_step), targets.without_y(), rows

@@ -14,7 +14,8 @@ from sklearn.utils import assert_all_finite
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
-from jaxlstm.estimators.inputs import Sequences, place_of_step, read_steps, spread
+from jaxlstm.estimators.inputs import Sequences, check_kind, place_of_step, read_steps, spread
+from jaxlstm.train import standardization
 from jaxlstm.train.task import Classification, Multilabel, Regression, Task
 
 
@@ -30,6 +31,8 @@ class Targets:
       classes: names of the classes, or the numbers of the labels; None for numbers.
       is_flat: whether numbers came without an axis D.
       dtype: floating-point type of the user's numbers.
+      center: what was subtracted from numbers that the device's type cannot tell apart, ``[D]`` in
+        float64; 0.0: nothing.
     """
 
     task: Task
@@ -38,6 +41,7 @@ class Targets:
     classes: np.ndarray | None = None
     is_flat: bool = False
     dtype: Any = None
+    center: Any = 0.0
 
     def without_y(self) -> Targets:
         """Their meaning alone."""
@@ -77,8 +81,10 @@ class Targets:
             return np.asarray(self.classes[predictions.argmax(axis=-1)])
         if isinstance(self.task, Multilabel):
             return (predictions > 0.5).astype(np.int64)
-        numbers = predictions[..., 0] if self.is_flat else predictions
-        return numbers.astype(self.dtype)
+        numbers = predictions
+        if np.any(self.center):
+            numbers = predictions.astype(np.float64) + self.center
+        return (numbers[..., 0] if self.is_flat else numbers).astype(self.dtype)
 
 
 def _flat(y: Any, rows: Sequences, per_step: bool, name: str) -> Any:
@@ -115,7 +121,10 @@ def labels(y: Any, rows: Sequences, per_step: bool, name: str, classes: Any = No
         missing = [place for place, entry in enumerate(flat) if entry is None]
         if missing:
             raise ValueError(f"the label of row {missing[0]} in y is None.")
-    if getattr(np.asarray(flat).dtype, "kind", "") == "f":
+    seen = np.asarray(flat)
+    if seen.dtype.kind in "Oc":
+        check_kind("y", seen)
+    if seen.dtype.kind == "f":
         assert_all_finite(flat, input_name="y")
     kind = type_of_target(flat, input_name="y", raise_unknown=True)
     if kind == "multilabel-indicator":
@@ -163,7 +172,14 @@ def _multilabel(flat: Any, rows: Sequences, per_step: bool) -> Targets:
     return Targets(Multilabel(per_step), encoded, width, np.arange(width))
 
 
-def numbers(y: Any, rows: Sequences, per_step: bool, name: str, is_matrix: bool = False) -> Targets:
+def numbers(
+    y: Any,
+    rows: Sequences,
+    per_step: bool,
+    name: str,
+    is_matrix: bool = False,
+    center: Any = 0.0,
+) -> Targets:
     """Numbers of rows or steps.
 
     Args:
@@ -172,11 +188,13 @@ def numbers(y: Any, rows: Sequences, per_step: bool, name: str, is_matrix: bool 
       per_step: whether every step has a target.
       name: of the estimator, for errors.
       is_matrix: whether one column stays one.
+      center: what to subtract, ``[D]``; None: what standardised targets need, see `Units`.
 
     Raises:
       TypeError, ValueError: no numbers, NaN or infinity, another shape.
     """
     flat = np.asarray(_flat(y, rows, per_step, name))
+    check_kind("y", flat)
     texts = [entry for entry in flat.ravel().tolist() if isinstance(entry, str)]
     if flat.dtype.kind in "OUS" and texts:
         raise ValueError(
@@ -197,8 +215,11 @@ def numbers(y: Any, rows: Sequences, per_step: bool, name: str, is_matrix: bool 
             f" {'step' if per_step else 'row'}, got shape {np.shape(y)}.{more}"
         )
     dtype = jax.dtypes.canonicalize_dtype(float)
-    with np.errstate(over="ignore"):
-        converted = flat.astype(dtype)
+    if center is None:
+        center = _center(flat.reshape(len(flat), -1), dtype)
+    with np.errstate(over="ignore", invalid="ignore"):
+        given = flat.astype(np.float64) - center if np.any(center) else flat
+        converted = given.astype(dtype)
     if not np.isfinite(converted).all():
         place = tuple(np.argwhere(~np.isfinite(converted))[0].tolist())
         value = flat[place]
@@ -220,7 +241,22 @@ def numbers(y: Any, rows: Sequences, per_step: bool, name: str, is_matrix: bool 
     matrix = converted[:, None] if is_flat else converted
     encoded = spread(matrix, rows) if per_step else matrix
     own = flat.dtype if flat.dtype.kind == "f" else np.float64
-    return Targets(Regression(per_step), encoded, matrix.shape[1], None, is_flat, own)
+    return Targets(Regression(per_step), encoded, matrix.shape[1], None, is_flat, own, center)
+
+
+def _center(matrix: np.ndarray, dtype: Any) -> Any:
+    """What to subtract from targets ``[N, D]`` that ``dtype`` cannot tell apart, or 0.0."""
+    units = standardization.units_of(matrix, np.arange(len(matrix)), None, dtype)
+    if units is None:
+        return 0.0
+    if (units.unit < 1).any():
+        place = int(np.flatnonzero(units.unit < 1)[0])
+        spread = np.std(matrix[:, place], dtype=np.float64)
+        raise ValueError(
+            f"y must hold numbers that {dtype} can tell apart, but column {place} varies by"
+            f" {spread:.0e} alone: scale y first."
+        )
+    return units.center
 
 
 def _is_number(entry: Any) -> bool:
@@ -239,6 +275,8 @@ def weights(sample_weight: Any, rows: Sequences, per_step: bool) -> np.ndarray |
     """
     if sample_weight is None:
         return None
+    if getattr(getattr(sample_weight, "dtype", None), "kind", "") in "OMmc":
+        check_kind("sample_weight", sample_weight)
     count = len(rows.x)
     if np.isscalar(sample_weight):
         sample_weight = np.full(count, sample_weight)

@@ -106,7 +106,9 @@ DATA: dict[str, Parameter] = {
         """
         whether to bring each feature (the last axis of X) to mean 0 and standard deviation 1, by
         the rows that are trained on alone, over all their own steps, by their weights; a constant
-        feature is only centred. It is kept with the fitted estimator, and follows augmentation.""",
+        feature is only centred. It is kept with the fitted estimator, and follows augmentation.
+        Means and deviations are of X as given, in float64; augmentations see a feature that float32
+        cannot hold, such as Unix times, less its mean.""",
     ),
     "validation_fraction": Parameter(
         0.1,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from numbers import Integral
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from sklearn.base import clone
+from sklearn.exceptions import DataConversionWarning
 from sklearn.model_selection import check_cv
 from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing, check_random_state
@@ -25,6 +26,7 @@ from jaxlstm.estimators.inputs import (
     targets_of,
     widened,
 )
+from jaxlstm.estimators.targets import Targets
 from jaxlstm.grid.outcome import Outcome
 from jaxlstm.grid.space import Fold, Network, Problem, Trial, fit_scales, hold_out
 from jaxlstm.train import standardization
@@ -46,6 +48,28 @@ def estimator_of(estimator: Any) -> Any:
             f" {type(last).__name__}."
         )
     return last
+
+
+# Parameters that say whether inputs and targets are standardised.
+_SCALES = ("standardize", "standardize_targets")
+
+
+def _scales(estimator: Any) -> tuple[bool, ...]:
+    return tuple(bool(getattr(estimator, name)) for name in _SCALES if hasattr(estimator, name))
+
+
+class _Origin(NamedTuple):
+    """What a data set was made by, and what it is written in."""
+
+    estimator: Any  # it knows the columns
+    steps: list[Any]  # of a pipeline, before the estimator
+    units: standardization.Units | None
+    targets: Targets
+
+    def is_written_as(self, other: _Origin) -> bool:
+        """Whether numbers of both mean the same."""
+        ours, theirs = ((*(one.units or ()), one.targets.center) for one in (self, other))
+        return len(ours) == len(theirs) and all(map(np.array_equal, ours, theirs))
 
 
 class Prepared:
@@ -88,15 +112,14 @@ class Prepared:
         self.n_seeds = n_seeds
         self._variants: dict[Any, int] = {}
         self._datasets: list[Data] = []
-        # What each data set was made by: an estimator that knows its columns, and a pipeline's steps.
-        self._made_by: list[tuple[Any, list[Any]]] = []
+        self._made_by: list[_Origin] = []
         self.X, self.y, self.weight = X, y, sample_weight
         if self.is_pipeline:
             # The steps check X themselves; what comes of it is a data set a fold.
-            data, self.targets = self._check_y(X, y, sample_weight)
+            data, self.targets = self._check_y(estimator_of(self.base), X, y, sample_weight)
         else:
-            data, self.targets, _ = self.base._check_data(X, y, sample_weight)
-            self._add_dataset(data, self.base, [])
+            data, self.targets, rows = self.base._check_data(X, y, sample_weight)
+            self._add_dataset(data, _Origin(self.base, [], rows.units, self.targets))
         #: Its targets and weights are those of all versions of the data set.
         self._whole = data
         strata = self.targets.task.strata(data.y)
@@ -121,9 +144,9 @@ class Prepared:
         self.candidates: list[dict[str, Any]] = []
         self.estimators: list[Any] = []
 
-    def _check_y(self, X: Any, y: Any, sample_weight: Any) -> tuple[Data, Any]:
+    def _check_y(self, last: Any, X: Any, y: Any, sample_weight: Any) -> tuple[Data, Any]:
         """Targets and weights; of the rows only how many there are and how long they are."""
-        probe = clone(estimator_of(self.base))
+        probe = clone(last)
         dtype = jax.dtypes.canonicalize_dtype(float)
         rows = None if isinstance(X, DictRows) else read_rows(X)
         if rows is None and not hasattr(X, "tocsr") and not isinstance(X, DictRows):
@@ -258,14 +281,20 @@ class Prepared:
         key = id(network), variant, rows
         if key not in known:
             data, numbers = self._datasets[variant], self._row_lists[rows].train
-            place = variant, rows
+            units = self._made_by[variant].units
             if network.structure.standardizes:
-                if place not in self._standardizations:
-                    scale = standardization.fit(data.x, numbers, data.lengths, data.weight)
-                    self._standardizations[place] = scale
-                network = network.standardized(self._standardizations[place])
+                network = network.standardized(self._standardization(variant, rows), units)
             known[key] = fit_scales(network, data, numbers)
         return known[key]
+
+    def _standardization(self, variant: int, rows: int) -> standardization.Standardization:
+        place = variant, rows
+        if place not in self._standardizations:
+            data, numbers = self._datasets[variant], self._row_lists[rows].train
+            units = self._made_by[variant].units
+            scale = standardization.fit(data.x, numbers, data.lengths, data.weight, units)
+            self._standardizations[place] = scale
+        return self._standardizations[place]
 
     def _fits_all(self, batch_size: Any) -> bool:
         """Whether a batch of this size fits into the training rows of every split."""
@@ -285,12 +314,13 @@ class Prepared:
 
     def _variant(self, cell: int, number: int) -> int:
         """Which data set a cell's fold trains on; a pipeline's is transformed, fitted on the fold."""
-        if not self.is_pipeline:
-            return 0
         estimator = self.estimators[cell]
+        if not self.is_pipeline:
+            return self._given(estimator, number)
         own = f"{estimator.steps[-1][0]}__"
         others = {k: v for k, v in self.candidates[cell].items() if not k.startswith(own)}
-        key = number, frozenset((name, _identity(value)) for name, value in others.items())
+        scales = _scales(estimator_of(estimator))
+        key = number, scales, frozenset((name, _identity(value)) for name, value in others.items())
         if key not in self._variants:
             fold = self.folds[number]
             train, test = (_safe_indexing(self.X, rows) for rows in (fold.train, fold.validation))
@@ -304,8 +334,45 @@ class Prepared:
             with warnings.catch_warnings():
                 # Steps give float64 as a rule; to say it for each fold helps nobody.
                 warnings.filterwarnings("ignore", message="X was converted")
-                parts = [last._check_rows(train, reset=True), last._check_rows(test)]
-            self._variants[key] = self._add_dataset(self._put_together(fold, parts), last, steps)
+                first = last._check_rows(train, reset=True)
+                parts = [first, last._check_rows(test, units=first.units)]
+            y, targets = self._whole.y, self.targets
+            if scales != _scales(estimator_of(self.base)):
+                whole, targets = self._check_y(last, self.X, self.y, self.weight)
+                y = whole.y
+            data = self._put_together(fold, parts)._replace(y=y)
+            origin = _Origin(last, steps, first.units, targets)
+            self._variants[key] = self._add_dataset(data, origin)
+        return self._variants[key]
+
+    def _given(self, estimator: Any, number: int) -> int:
+        """Which data set holds the rows as given.
+
+        Where inputs or targets are standardised and float32 cannot tell them apart, it is another one
+        than where they are not; where not even a split's own rows could be, the split's own.
+        """
+        scales = _scales(estimator)
+        variant = self._written(scales, None)
+        is_scaled = scales[0] and self._datasets[variant].x.dtype.kind == "f"
+        if is_scaled:
+            scale = self._standardization(variant, number)
+            if not standardization.is_told_apart(*scale).all():
+                variant = self._written(scales, number)
+        return variant
+
+    def _written(self, scales: tuple[bool, ...], number: int | None) -> int:
+        """The data set in the units that all rows, or the training rows of a split, need."""
+        key = scales, number
+        if key not in self._variants:
+            own = dict(zip(_SCALES, scales, strict=False))
+            maker = clone(self.base).set_params(**own)
+            by = None if number is None else self._row_lists[number].train
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", category=DataConversionWarning)  # said before
+                data, targets, rows = maker._check_data(self.X, self.y, self.weight, by=by)
+            origin = _Origin(maker, [], rows.units, targets)
+            same = [place for place, one in enumerate(self._made_by) if one.is_written_as(origin)]
+            self._variants[key] = same[0] if same else self._add_dataset(data, origin)
         return self._variants[key]
 
     def _transformed(self, transformers: Pipeline, train: Any, fold: Fold) -> Any:
@@ -359,9 +426,9 @@ class Prepared:
                 )
         return with_mass(Data(x, whole.y, lengths, whole.weight), per_step)
 
-    def _add_dataset(self, data: Data, made_by: Any, steps: list[Any]) -> int:
+    def _add_dataset(self, data: Data, origin: _Origin) -> int:
         self._datasets.append(data)
-        self._made_by.append((made_by, steps))
+        self._made_by.append(origin)
         return len(self._datasets) - 1
 
     def fitted(self, trial: Trial, outcome: Outcome) -> Any:
@@ -369,8 +436,8 @@ class Prepared:
         estimator = clone(self.estimators[trial.cell])
         last = estimator_of(estimator)
         x = self._datasets[trial.variant].x
-        last._adopt(outcome, trial.network, self.targets, x.shape[1:])
-        checked, steps = self._made_by[trial.variant]
+        checked, steps, _, targets = self._made_by[trial.variant]
+        last._adopt(outcome, trial.network, targets, x.shape[1:])
         for name in ("n_features_in_", "feature_names_in_", "inputs_"):
             if hasattr(checked, name):
                 setattr(last, name, getattr(checked, name))

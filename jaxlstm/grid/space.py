@@ -13,7 +13,7 @@ from sklearn.model_selection import train_test_split
 from jaxlstm.train import standardization
 from jaxlstm.train.data import Data
 from jaxlstm.train.hyperparameters import Hyperparameters
-from jaxlstm.train.standardization import Standardization
+from jaxlstm.train.standardization import Standardization, Units
 from jaxlstm.train.task import Task
 from jaxlstm.train.trial import Rows, Structure
 
@@ -30,16 +30,17 @@ class Network:
     counts_epochs: bool = False  # whether its schedule looks at how many epochs there will be
     watches_validation: bool = False  # whether a metric of the validation rows steers it
     standardizes_targets: bool = False  # whether its task's numbers are to have their scale
+    units: Units | None = None  # of its inputs; None: as given
 
     @property
     def batch_size(self) -> int:
         """Rows of an optimizer step."""
         return int(self.hyperparameters.batch_size)
 
-    def standardized(self, standardization: Standardization) -> Network:
-        """The network with what its inputs are standardised by."""
+    def standardized(self, standardization: Standardization, units: Units | None) -> Network:
+        """The network with what its inputs, written in these units, are standardised by."""
         numbers = self.hyperparameters._replace(standardization=standardization)
-        return dataclasses.replace(self, hyperparameters=numbers)
+        return dataclasses.replace(self, hyperparameters=numbers, units=units)
 
     def with_targets(self, scale: Standardization) -> Network:
         """The network with what its targets are standardised by."""
@@ -60,18 +61,21 @@ class Network:
         return self.structure, leaves, self.keeps_best
 
 
-def fit_scales(network: Network, data: Data, rows: np.ndarray) -> Network:
+def fit_scales(
+    network: Network, data: Data, rows: np.ndarray, units: Units | None = None
+) -> Network:
     """The network with what its inputs and targets are standardised by, unless it has it.
 
     Args:
       network: of one trial.
       data: the data set.
       rows: the row numbers that it trains on.
+      units: what the inputs are written in; None: as given.
     """
     h = network.hyperparameters
     if network.structure.standardizes and h.standardization is None:
-        scale = standardization.fit(data.x, rows, data.lengths, data.weight)
-        network = network.standardized(scale)
+        scale = standardization.fit(data.x, rows, data.lengths, data.weight, units)
+        network = network.standardized(scale, units)
     if network.standardizes_targets and "target_scale" not in h.task:
         lengths = data.lengths if network.structure.task.per_step else None
         scale = standardization.fit(data.y, rows, lengths, data.weight)

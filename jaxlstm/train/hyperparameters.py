@@ -206,37 +206,41 @@ RATE = _Number(0, 1, open_high=True)
 SHARE = _Number(0, 1)
 POSITIVE = _Number(0, open_low=True)
 NOT_NEGATIVE = _Number(0)
+# Beyond these ends a number can only be a slip; Keras, optax and PyTorch have no ends there.
+STRENGTH = _Number(0, 1e6)
+EXPONENT = _Number(0, 100)
+FACTOR = _Number(1, 1e10)
 COUNT = _Number(0, integer=True)
 SIZE = _Number(1, integer=True)
 
 NUMBERS: dict[str, _Number] = {
     "learning_rate": POSITIVE._replace(optional=True),
-    "momentum": RATE,
-    "beta_1": RATE,
+    "momentum": SHARE,
+    "beta_1": SHARE,  # 1 is lion's alone, see `_check_together`
     "beta_2": RATE._replace(optional=True),
     "rho": RATE._replace(optional=True),
-    "epsilon": POSITIVE,
+    "epsilon": _Number(0, 100, open_low=True),
     "weight_decay": NOT_NEGATIVE._replace(optional=True),
-    "initial_accumulator_value": NOT_NEGATIVE,
-    "learning_rate_power": _Number(-np.inf, 0),
-    "l1_regularization_strength": NOT_NEGATIVE,
-    "l2_regularization_strength": NOT_NEGATIVE,
-    "l2_shrinkage_regularization_strength": NOT_NEGATIVE,
-    "beta": NOT_NEGATIVE,
+    "initial_accumulator_value": STRENGTH,
+    "learning_rate_power": _Number(-10, 0),
+    "l1_regularization_strength": STRENGTH,
+    "l2_regularization_strength": STRENGTH,
+    "l2_shrinkage_regularization_strength": STRENGTH,
+    "beta": STRENGTH,
     "clipnorm": POSITIVE._replace(optional=True),
     "clipvalue": POSITIVE._replace(optional=True),
     "global_clipnorm": POSITIVE._replace(optional=True),
     "warmup_epochs": NOT_NEGATIVE,
-    "decay_epochs": POSITIVE,
-    "decay_rate": POSITIVE,
+    "decay_epochs": _Number(1e-3),
+    "decay_rate": _Number(0, 1000, open_low=True),
     "alpha": SHARE,
-    "end_learning_rate": NOT_NEGATIVE,
-    "power": NOT_NEGATIVE,
-    "t_mul": _Number(1),
-    "m_mul": NOT_NEGATIVE,
+    "end_learning_rate": STRENGTH,
+    "power": EXPONENT,
+    "t_mul": _Number(1, 1000),
+    "m_mul": _Number(0, 1000),
     "pct_start": SHARE,
-    "div_factor": POSITIVE,
-    "final_div_factor": POSITIVE,
+    "div_factor": FACTOR,
+    "final_div_factor": FACTOR,
     "plateau_factor": _Number(0, 1, open_low=True, open_high=True),
     "plateau_patience": COUNT,
     "plateau_min_delta": NOT_NEGATIVE,
@@ -247,9 +251,9 @@ NUMBERS: dict[str, _Number] = {
     "start_from_epoch": COUNT,
     "epochs": SIZE,
     "batch_size": SIZE,
-    "l2": NOT_NEGATIVE,
+    "l2": STRENGTH,
     "label_smoothing": SHARE,
-    "gamma": NOT_NEGATIVE,
+    "gamma": EXPONENT,
     "focal_alpha": SHARE,
     "delta": POSITIVE,
     "level": _Number(0, 1, open_low=True, open_high=True),
@@ -295,8 +299,26 @@ def check_number(name: str, value: Any, allowed: _Number) -> None:
     kind = numbers.Integral if allowed.integer else numbers.Real
     if isinstance(value, bool | np.bool_) or not isinstance(value, kind):
         raise TypeError(f"{name} must be {allowed}, got {value!r} ({type(value).__name__}).")
-    if not np.isfinite(float(value)) or not allowed.holds(value):
+    try:
+        is_finite = np.isfinite(float(value))
+    except OverflowError:  # an integer of hundreds of digits
+        is_finite = False
+    if not is_finite or not allowed.holds(value):
         raise ValueError(f"{name} must be {allowed}, got {value!r}.")
+    if not allowed.integer:
+        _check_rounded(name, value, allowed)
+
+
+def _check_rounded(name: str, value: Any, allowed: _Number) -> None:
+    """Raises ValueError for a number that is allowed but not what a program makes of it."""
+    dtype = jax.dtypes.canonicalize_dtype(float)
+    with np.errstate(over="ignore"):
+        rounded = np.asarray(value, dtype)
+    # A device may take what is below the smallest normal number for 0.
+    if value and abs(rounded) < np.finfo(dtype).tiny:
+        rounded = np.zeros((), dtype)
+    if not np.isfinite(rounded) or not allowed.holds(rounded) or bool(value) != bool(rounded):
+        raise ValueError(f"{name} must be {allowed}, got {value!r}, which is {rounded} in {dtype}.")
 
 
 def check_sizes(name: str, value: Any, *, least: int) -> tuple[int, ...]:
@@ -346,7 +368,7 @@ def check(params: Mapping[str, Any], monitors: Sequence[str] = METRICS) -> None:
     Raises:
       TypeError: a value of the wrong type.
       ValueError: a value out of range, an unknown name of an optimizer, schedule or metric, more
-        than one kind of clipping, or boundaries and values that do not fit together.
+        than one kind of clipping, or numbers that do not fit together.
     """
     for name, value in params.items():
         if name == "best_monitor" and value is None:
@@ -375,6 +397,45 @@ def check(params: Mapping[str, Any], monitors: Sequence[str] = METRICS) -> None:
                 f"values must have one entry more than boundaries, got boundaries={boundaries!r} and"
                 f" values={values!r}."
             )
+    _check_together(_with_own_defaults(DEFAULTS | dict(params)))
+
+
+def _check_together(params: Mapping[str, Any]) -> None:
+    """Raises ValueError for numbers that are allowed each by itself, but make no sense together."""
+    optimizer, beta_1 = params["optimizer"], params["beta_1"]
+    if optimizer == "lion" and beta_1 == 0:
+        raise ValueError(
+            "beta_1 must be a number in (0, 1] for lion, which does without its momentum otherwise,"
+            f" got {beta_1!r}."
+        )
+    if optimizer != "lion" and beta_1 == 1:
+        raise ValueError(f"beta_1 must be a number in [0, 1), got {beta_1!r}.")
+    rate = params["learning_rate"]
+    if params["weight_decay"] * rate > 1:
+        raise ValueError(
+            "weight_decay times learning_rate must be at most 1, the whole weight, got"
+            f" weight_decay={params['weight_decay']!r} and learning_rate={rate!r}."
+        )
+    if params["min_lr"] > rate:
+        raise ValueError(
+            f"min_lr must be at most learning_rate, which it bounds, got min_lr={params['min_lr']!r}"
+            f" and learning_rate={rate!r}."
+        )
+    if params["warmup_epochs"] > params["epochs"]:
+        raise ValueError(
+            "warmup_epochs must be at most epochs, else the rate never gets to learning_rate, got"
+            f" warmup_epochs={params['warmup_epochs']!r} and epochs={params['epochs']!r}."
+        )
+
+
+def _with_own_defaults(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters, with the optimizer's own numbers for None."""
+    own = {
+        name: others.get(params["optimizer"], usual)
+        for name, (usual, others) in BY_OPTIMIZER.items()
+        if params[name] is None
+    }
+    return dict(params) | own
 
 
 def uses_total_epochs(params: Mapping[str, Any]) -> bool:
@@ -414,10 +475,7 @@ def trace(
       monitors: names of what can be watched, in the order of a trial's metrics.
     """
     dtype = jax.dtypes.canonicalize_dtype(float)
-    params = DEFAULTS | dict(params)
-    for name, (usual, others) in BY_OPTIMIZER.items():
-        if params[name] is None:
-            params[name] = others.get(params["optimizer"], usual)
+    params = _with_own_defaults(DEFAULTS | dict(params))
     for name in CLIPPING:
         if params[name] is None:
             params[name] = np.inf

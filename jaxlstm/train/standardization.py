@@ -24,22 +24,109 @@ class Standardization(NamedTuple):
     scale: Any  # shape=(F,), above 0
 
 
+class Units(NamedTuple):
+    """How a data set is written where its type cannot tell the given numbers apart.
+
+    A Unix time of today is a multiple of 128 in float32. Such a feature is stored as ``(x - center) /
+    unit``, and its mean and scale are in these units; all others have center 0 and unit 1.
+    """
+
+    center: Any  # shape=(F,), dtype=float64
+    unit: Any  # shape=(F,), dtype=float64, powers of two
+
+    def written(self, x: np.ndarray, dtype: Any) -> np.ndarray:
+        """Rows ``[N, ..., F]`` in these units, subtracted in float64 piece by piece."""
+        result = np.empty(x.shape, dtype)
+        at_once = max(1, PIECE // max(1, x[0].size))
+        for start in range(0, len(x), at_once):
+            piece = slice(start, start + at_once)
+            result[piece] = (x[piece].astype(np.float64) - self.center) / self.unit
+        return result
+
+
+AS_GIVEN = Units(0.0, 1.0)
+
+# A mean so many deviations away from 0 leaves float32 14 bits of one deviation.
+_FAR = 2.0**10
+
+# Outside, a deviation or its reciprocal comes near the ends of float32.
+_SMALL, _LARGE = 2.0**-100, 2.0**100
+
+
+def is_told_apart(mean: Any, scale: Any) -> np.ndarray:
+    """Whether float32 holds features of such means and deviations as they are, ``[F]``."""
+    within = (scale >= _SMALL) & (scale <= _LARGE)
+    return np.asarray((np.abs(mean) <= _FAR * scale) & within)
+
+
+def units_of(x: np.ndarray, rows: Any, lengths: Any, dtype: Any) -> Units | None:
+    """The units in which numbers of ``dtype`` tell the rows apart; None: as they are.
+
+    Args:
+      x: the data set as given, ``[N, ..., F]``.
+      rows: row numbers to look at.
+      lengths: steps of each row that count, ``[N]``; None: all.
+      dtype: floating-point type of computation.
+    """
+    # A file that is mapped may be larger than memory: it stays the data set.
+    is_mapped = isinstance(x, np.memmap) and x.dtype == dtype
+    if np.finfo(dtype).bits > 32 or is_mapped:
+        return None
+    with np.errstate(over="ignore", invalid="ignore"):
+        count, mean, variance = _moments(x, rows, lengths, None)
+        scale, is_constant = _deviation(count, mean, variance)
+    # Rounding that is the same in all rows goes with the mean, up to where it would be a whole one.
+    scale = np.where(is_constant, 2.0**13, scale)
+    is_far = ~is_told_apart(mean, scale) & np.isfinite(scale)
+    if not is_far.any():
+        return None
+    is_extreme = is_far & ((scale < _SMALL) | (scale > _LARGE))
+    exponent = np.round(np.log2(np.where(is_extreme, scale, 1)))
+    return Units(np.where(is_far, mean, 0), 2.0**exponent)
+
+
 def fit(
-    x: np.ndarray, rows: np.ndarray, lengths: Any = None, weight: Any = None
+    x: np.ndarray, rows: np.ndarray, lengths: Any = None, weight: Any = None, units: Any = None
 ) -> Standardization:
     """Mean and standard deviation of each feature over some rows and all their steps.
 
-    In float64, piece by piece, so that the rows are never copied as a whole. As in scikit-learn's
-    `StandardScaler` the deviation is the population's, and a constant feature's is taken as 1.
+    As in scikit-learn's `StandardScaler` the deviation is the population's, and a constant feature's
+    is taken as 1.
 
     Args:
       x: the data set, ``[N, ..., F]``.
       rows: row numbers, at least one; one that is named twice counts twice.
       lengths: steps of each row that count, ``[N]``; None: all.
       weight: what each row counts for, ``[N]``, or each step, ``[N, T]``; None: 1.
+      units: the `Units` of x; None: as given.
 
     Returns:
-      Numbers of the data's type.
+      Numbers of the data's type, in its units.
+    """
+    count, mean, variance = _moments(x, rows, lengths, weight)
+    limits = np.finfo(x.dtype)
+    center, unit = (0.0, 1.0) if units is None else units
+    scale, is_constant = _deviation(count, mean + center / unit, variance)
+    # A device may take numbers below the smallest normal one for 0.
+    is_constant = is_constant | (scale < limits.tiny)
+    scale = np.where(is_constant, np.clip(1 / unit, limits.tiny, limits.max), scale)
+    return Standardization(mean.astype(x.dtype), scale.astype(x.dtype))
+
+
+def _deviation(count: float, mean: np.ndarray, variance: np.ndarray) -> Any:
+    """Deviations, and where they are no more than what rounding may leave of a constant feature.
+
+    The bound is scikit-learn's.
+    """
+    epsilon = np.finfo(np.float64).eps
+    rounding = count * epsilon * variance + (count * mean * epsilon) ** 2
+    return np.sqrt(variance), variance <= rounding
+
+
+def _moments(x: np.ndarray, rows: Any, lengths: Any, weight: Any) -> Any:
+    """What counts, and mean and variance of each feature ``[F]``.
+
+    In float64, piece by piece, so that the rows are never copied as a whole.
     """
     at_once = max(1, PIECE // max(1, x[0].size))
     features = x.shape[-1]
@@ -62,15 +149,7 @@ def fit(
     if not is_plain:
         count = sum(float(counts.sum()) for _, counts in pieces())
     mean = mean_of(lambda piece: piece)
-    variance = mean_of(lambda piece: np.square(piece - mean))
-    # What a constant feature's rounding may leave, scikit-learn's bound.
-    epsilon = np.finfo(np.float64).eps
-    rounding = count * epsilon * variance + (count * mean * epsilon) ** 2
-    scale = np.sqrt(variance)
-    # A device may take numbers below the smallest normal one for 0.
-    is_constant = (variance <= rounding) | (scale < np.finfo(x.dtype).tiny)
-    scale = np.where(is_constant, 1, scale)
-    return Standardization(mean.astype(x.dtype), scale.astype(x.dtype))
+    return count, mean, mean_of(lambda piece: np.square(piece - mean))
 
 
 def _counts(shape: tuple[int, ...], rows: np.ndarray, lengths: Any, weight: Any) -> np.ndarray:

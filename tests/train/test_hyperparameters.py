@@ -45,38 +45,41 @@ BAD = [
     ("learning_rate", 1j, TypeError, "a number above 0"),
     ("learning_rate", [0.1], TypeError, "a number above 0"),
     ("learning_rate", np.array([0.1]), TypeError, "a number above 0"),
-    ("momentum", 1, ValueError, "a number in [0, 1)"),
-    ("momentum", -1e-9, ValueError, "a number in [0, 1)"),
-    ("momentum", np.True_, TypeError, "a number in [0, 1)"),
+    ("momentum", 1.1, ValueError, "a number in [0, 1]"),
+    ("momentum", -1e-9, ValueError, "a number in [0, 1]"),
+    ("momentum", np.True_, TypeError, "a number in [0, 1]"),
     ("beta_1", 1.0, ValueError, "a number in [0, 1)"),
     ("beta_2", 1.5, ValueError, "a number in [0, 1)"),
+    ("beta_2", 0.9999999999, ValueError, "a number in [0, 1)"),  # 1 in float32,
     ("beta_2", True, TypeError, "a number in [0, 1) or None"),
     ("rho", -0.5, ValueError, "a number in [0, 1) or None"),
-    ("epsilon", 0.0, ValueError, "a number above 0"),
-    ("epsilon", None, TypeError, "a number above 0"),
+    ("epsilon", 0.0, ValueError, "a number in (0, 100]"),
+    ("epsilon", 1e-50, ValueError, "a number in (0, 100]"),  # 0 in float32,
+    ("epsilon", None, TypeError, "a number in (0, 100]"),
     ("weight_decay", -0.1, ValueError, "a number of at least 0 or None"),
-    ("initial_accumulator_value", -0.1, ValueError, "a number of at least 0"),
-    ("learning_rate_power", 0.1, ValueError, "a number of at most 0"),
-    ("learning_rate_power", -np.inf, ValueError, "a number of at most 0"),
-    ("l1_regularization_strength", -1, ValueError, "a number of at least 0"),
-    ("l2_regularization_strength", -1, ValueError, "a number of at least 0"),
-    ("l2_shrinkage_regularization_strength", -1, ValueError, "a number of at least 0"),
-    ("beta", -1, ValueError, "a number of at least 0"),
+    ("initial_accumulator_value", -0.1, ValueError, "a number in [0, 1e+06]"),
+    ("learning_rate_power", 0.1, ValueError, "a number in [-10, 0]"),
+    ("learning_rate_power", -np.inf, ValueError, "a number in [-10, 0]"),
+    ("l1_regularization_strength", -1, ValueError, "a number in [0, 1e+06]"),
+    ("l2_regularization_strength", -1, ValueError, "a number in [0, 1e+06]"),
+    ("l2_shrinkage_regularization_strength", 1e7, ValueError, "a number in [0, 1e+06]"),
+    ("beta", 1e29, ValueError, "a number in [0, 1e+06]"),
     ("clipnorm", 0, ValueError, "a number above 0 or None"),
     ("clipnorm", np.inf, ValueError, "a number above 0 or None"),
     ("clipvalue", -1.0, ValueError, "a number above 0 or None"),
     ("global_clipnorm", "1", TypeError, "a number above 0 or None"),
     ("warmup_epochs", -1, ValueError, "a number of at least 0"),
-    ("decay_epochs", 0, ValueError, "a number above 0"),
-    ("decay_rate", 0.0, ValueError, "a number above 0"),
+    ("decay_epochs", 0, ValueError, "a number of at least 0.001"),
+    ("decay_rate", 0.0, ValueError, "a number in (0, 1000]"),
     ("alpha", 1.01, ValueError, "a number in [0, 1]"),
-    ("end_learning_rate", -1e-9, ValueError, "a number of at least 0"),
-    ("power", -1, ValueError, "a number of at least 0"),
-    ("t_mul", 0.5, ValueError, "a number of at least 1"),
-    ("m_mul", -0.5, ValueError, "a number of at least 0"),
+    ("end_learning_rate", -1e-9, ValueError, "a number in [0, 1e+06]"),
+    ("power", -1, ValueError, "a number in [0, 100]"),
+    ("power", 1e30, ValueError, "a number in [0, 100]"),
+    ("t_mul", 0.5, ValueError, "a number in [1, 1000]"),
+    ("m_mul", -0.5, ValueError, "a number in [0, 1000]"),
     ("pct_start", 1.5, ValueError, "a number in [0, 1]"),
-    ("div_factor", 0, ValueError, "a number above 0"),
-    ("final_div_factor", 0, ValueError, "a number above 0"),
+    ("div_factor", 0.5, ValueError, "a number in [1, 1e+10]"),
+    ("final_div_factor", 0, ValueError, "a number in [1, 1e+10]"),
     ("plateau_factor", 1.0, ValueError, "a number in (0, 1)"),
     ("plateau_factor", 0.0, ValueError, "a number in (0, 1)"),
     ("plateau_patience", -1, ValueError, "an integer of at least 0"),
@@ -89,12 +92,13 @@ BAD = [
     ("min_delta", -0.1, ValueError, "a number of at least 0"),
     ("start_from_epoch", True, TypeError, "an integer of at least 0"),
     ("label_smoothing", 1.1, ValueError, "a number in [0, 1]"),
-    ("gamma", -0.5, ValueError, "a number of at least 0"),
+    ("gamma", -0.5, ValueError, "a number in [0, 100]"),
     ("focal_alpha", 1.5, ValueError, "a number in [0, 1]"),
     ("delta", 0.0, ValueError, "a number above 0"),
     ("level", 1.0, ValueError, "a number in (0, 1)"),
     ("level", 0, ValueError, "a number in (0, 1)"),
-    ("l2", -1e-3, ValueError, "a number of at least 0"),
+    ("l2", -1e-3, ValueError, "a number in [0, 1e+06]"),
+    ("l2", 10**400, ValueError, "a number in [0, 1e+06]"),
     ("epochs", 0, ValueError, "an integer of at least 1"),
     ("epochs", 2.0, TypeError, "an integer of at least 1"),
     ("epochs", np.float64(2), TypeError, "an integer of at least 1"),
@@ -120,7 +124,7 @@ BAD = [
 
 GOOD = {
     "learning_rate": [None, 1e-3, 1, np.float32(0.1), np.int64(2), Fraction(1, 3)],
-    "momentum": [0, 0.999, np.float64(0.5)],
+    "momentum": [0, 0.999, np.float64(0.5), 1],  # 1 as in Keras
     "epsilon": [1e-30],
     "warmup_epochs": [0, 0.5, 3],
     "decay_rate": [2.0],
@@ -149,6 +153,26 @@ def test_bad_values(name: str, value: Any, error: type[Exception], allowed: str)
     with pytest.raises(error, match=re.escape(f"{name} must be {allowed}")) as caught:
         check({"l2": 0.1, name: value})
     assert repr(value) in str(caught.value)
+
+
+TOGETHER: list[tuple[dict[str, Any], str]] = [
+    ({"optimizer": "lion", "beta_1": 0}, r"beta_1 must be a number in \(0, 1\] for lion, .* got 0"),
+    ({"optimizer": "nadam", "beta_1": 1}, r"beta_1 must be a number in \[0, 1\), got 1"),
+    ({"weight_decay": 3, "learning_rate": 0.5}, "got weight_decay=3 and learning_rate=0.5"),
+    ({"optimizer": "sgd", "min_lr": 0.1}, "got min_lr=0.1 and learning_rate=0.01"),
+    ({"warmup_epochs": 5, "epochs": 3}, "got warmup_epochs=5 and epochs=3"),
+]
+
+
+@pytest.mark.parametrize(("params", "message"), TOGETHER)
+def test_numbers_that_make_no_sense_together(params: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check(params)
+
+
+def test_numbers_that_fit_together() -> None:
+    check({"optimizer": "lion", "beta_1": 1, "patience": 1000, "epochs": 5, "warmup_epochs": 5})
+    check({"learning_rate": 1e-3, "min_lr": 1e-3, "weight_decay": 100})
 
 
 def test_every_hyperparameter_has_a_bad_value_above() -> None:
