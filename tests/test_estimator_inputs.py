@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pandas as pd
 import pytest
 import scipy.sparse
 from numpy.testing import assert_array_equal
+from sklearn.base import clone
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
@@ -265,3 +267,43 @@ def test_complex_numbers_are_refused_in_a_sentence() -> None:
         ) as caught:
             regressor().fit(x, y)
         assert "\n" not in str(caught.value)
+
+
+class Fewer(LSTMClassifier):
+    """Names two parameters of its own and fixes another."""
+
+    def __init__(self, units: Any = 3, epochs: int = 1):
+        super().__init__(units, epochs=epochs, batch_size=8, random_state=0)
+
+
+class NoneCalled(LSTMClassifier):
+    """Calls no constructor of its base: the rest is as its base has it."""
+
+    def __init__(self, units: Any = 3, epochs: int = 1):
+        self.units, self.epochs = units, epochs
+
+
+class OwnModule(FlaxRegressor):
+    """Makes its module from its own parameters."""
+
+    def __init__(self, width: int = 2, epochs: int = 1):
+        super().__init__(epochs=epochs)
+        self.width = width
+
+    def _module(self, outputs: int) -> nn.Module:
+        return nn.Sequential([nn.Dense(self.width), nn.tanh, nn.Dense(outputs)])
+
+
+@pytest.mark.parametrize("kind", [Fewer, NoneCalled, OwnModule])
+def test_a_subclass_with_a_narrower_constructor(kind: Any) -> None:
+    x, y = (EQUAL[:, 0], Y) if kind is OwnModule else (EQUAL, LABELS[:, 0])
+    (size,) = set(kind().get_params()) - {"epochs"}
+    search = GridSearch(kind(), {size: [2, 4], "epochs": [1, 2]}, cv=2, random_state=0).fit(x, y)
+    assert search.best_params_ == search.best_estimator_.get_params()
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    model = pickle.loads(pickle.dumps(clone(kind(4)).fit(x, y)))
+    assert model.get_params() == {size: 4, "epochs": 1}
+    assert len(model.history_["loss"]) == 1
+    assert model.network_.batch_size == (8 if kind is Fewer else 32)
+    with pytest.raises(ValueError, match=r"'batch_size' is not a parameter of"):
+        model.set_params(batch_size=4)

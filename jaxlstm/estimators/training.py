@@ -216,6 +216,9 @@ def with_parameters(*tables: Mapping[str, Parameter]) -> Callable[[Class], Class
             for name, value in list(bound.arguments.items())[1:]:
                 setattr(self, name, value)
 
+        for parameter in signature.parameters.values():  # of a subclass that calls no `__init__`
+            if parameter.default is not parameter.empty:
+                setattr(cls, parameter.name, parameter.default)
         __init__.__signature__ = signature  # type: ignore[attr-defined]
         cls.__init__ = __init__  # type: ignore[misc]
         if cls.__doc__:

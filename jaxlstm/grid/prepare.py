@@ -364,8 +364,9 @@ class Prepared:
         """The data set in the units that all rows, or the training rows of a split, need."""
         key = scales, number
         if key not in self._variants:
-            own = dict(zip(_SCALES, scales, strict=False))
-            maker = clone(self.base).set_params(**own)
+            maker = clone(self.base)
+            for name, value in zip(_SCALES, scales, strict=False):
+                setattr(maker, name, value)  # a subclass's constructor may not name it
             by = None if number is None else self._row_lists[number].train
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", category=DataConversionWarning)  # said before
