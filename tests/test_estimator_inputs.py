@@ -15,11 +15,14 @@ import pytest
 import scipy.sparse
 from numpy.testing import assert_array_equal
 from sklearn.base import clone
+from sklearn.decomposition import PCA
+from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, StandardScaler
 
 from jaxlstm import FlaxRegressor, GridSearch, LSTMClassifier, LSTMRegressor
 from jaxlstm.data import forecast_windows, from_arrays
+from jaxlstm.nn import MLP
 
 RNG = np.random.default_rng(6)
 LENGTHS = RNG.integers(2, 6, 24)
@@ -291,7 +294,7 @@ class OwnModule(FlaxRegressor):
         self.width = width
 
     def _module(self, outputs: int) -> nn.Module:
-        return nn.Sequential([nn.Dense(self.width), nn.tanh, nn.Dense(outputs)])
+        return MLP(classes=outputs, units=(self.width,))
 
 
 @pytest.mark.parametrize("kind", [Fewer, NoneCalled, OwnModule])
@@ -307,3 +310,22 @@ def test_a_subclass_with_a_narrower_constructor(kind: Any) -> None:
     assert model.network_.batch_size == (8 if kind is Fewer else 32)
     with pytest.raises(ValueError, match=r"'batch_size' is not a parameter of"):
         model.set_params(batch_size=4)
+
+
+def test_another_number_of_steps() -> None:
+    model = regressor().fit(EQUAL[:, :, 0], Y)
+    message = r"X has 3 features, but LSTMRegressor is expecting 4 .* steps: .* X\[:, :, None\]"
+    with pytest.raises(ValueError, match=message):
+        model.predict(EQUAL[:, :3, 0])
+    assert model.predict(EQUAL[:, :3, :1]).shape == (24,)
+    with pytest.raises(ValueError, match=r"must have the shape \(any number of steps, 2\)"):
+        regressor().fit(EQUAL, Y).predict(EQUAL[:, :3, :1])
+
+
+@pytest.mark.parametrize("step", [StandardScaler(), MinMaxScaler(), PCA(1), SimpleImputer()])
+def test_steps_of_tables_before_sequences(step: Any) -> None:
+    message = r"takes tables \[N, F\], not X of shape \(12, 4, 2\): use standardize=True"
+    with pytest.raises(ValueError, match=message):
+        GridSearch(make_pipeline(step, regressor()), {"lstmregressor__epochs": [1]}, cv=2).fit(
+            EQUAL, Y
+        )

@@ -172,7 +172,15 @@ class Settings(BaseEstimator):
         # To a network of sequences of several features a table is rows of another shape.
         is_other = not reset and len(shape) > 1 and self.n_features_in_ == shape[-1]
         if getattr(X, "ndim", 2) < 3 and not is_other:
-            return np.asarray(validate_data(self, X, reset=reset, **options))
+            try:
+                return np.asarray(validate_data(self, X, reset=reset, **options))
+            except ValueError as error:
+                if reset or shape[1:] != (1,) or "features as input" not in str(error):
+                    raise
+                raise ValueError(
+                    f"{error} Rows [N, T] are sequences of one feature, so these are steps: for"
+                    " another number of steps give them as [N, T, 1], X[:, :, None]."
+                ) from error
         x = np.asarray(check_array(X, estimator=self, **options))
         if reset:
             self.n_features_in_ = x.shape[-1]

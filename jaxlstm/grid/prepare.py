@@ -381,9 +381,16 @@ class Prepared:
         try:
             return transformers.fit_transform(train, _safe_indexing(self.y, fold.train))
         except (TypeError, ValueError, AttributeError) as error:
-            if not is_list(train) and not isinstance(train, DictRows):
-                raise
             names = ", ".join(repr(name) for name, _ in transformers.steps)
+            is_rows = not is_list(train) and not isinstance(train, DictRows)
+            if is_rows and np.ndim(train) > 2 and "with dim" in str(error):
+                raise ValueError(
+                    f"a step before the estimator ({names}) takes tables [N, F], not X of shape"
+                    f" {np.shape(train)}: use standardize=True, which scales each feature of"
+                    f" [N, T, F], or a step that takes such rows ({error})"
+                ) from error
+            if is_rows:
+                raise
             what = "list" if is_list(train) else "dict"
             raise ValueError(
                 f"a step before the estimator ({names}) does not take a {what} of arrays: use"
