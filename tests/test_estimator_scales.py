@@ -131,7 +131,8 @@ def test_rows_of_unequal_length_and_targets() -> None:
 
 def test_targets_of_a_search() -> None:
     y = 1e9 + Z[:, 0]
-    model = FlaxRegressor(MLP(classes=1, units=(4,)), epochs=40, learning_rate=0.05, random_state=0)
+    settings = {"epochs": 60, "batch_size": 8, "learning_rate": 0.05, "random_state": 0}
+    model = FlaxRegressor(MLP(classes=1, units=(4,)), **settings)
     grid = {"standardize_targets": [False, True]}
     for estimator, name in (
         (model, ""),
@@ -141,8 +142,8 @@ def test_targets_of_a_search() -> None:
         search = GridSearch(estimator, own, cv=2, scoring="neg_mean_squared_error").fit(Z, y)
         scores = search.cv_results_["mean_test_score"]
         assert scores[0] < -1e10
-        assert scores[1] > -0.5
-        assert search.best_estimator_.score(Z, y) > 0.9
+        assert scores[1] > -0.6
+        assert search.best_estimator_.score(Z, y) > 0.8
     with pytest.raises(ValueError, match="column 0 varies by 1e-40 alone: scale y first"):
         model.set_params(standardize_targets=True).fit(Z, 1e-40 * y / y.std())
 

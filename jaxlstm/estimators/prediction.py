@@ -141,8 +141,8 @@ class Predictor(Settings):
             choice,
             padded.lengths,
         )
-        if rows.units is not None:
-            gradients = (gradients / rows.units.unit).astype(gradients.dtype)
+        if rows.units is not None and np.any(rows.units.unit != 1):
+            gradients = gradients / rows.units.unit  # in float64, which holds them
         if rows.x.ndim < 3:
             return gradients
         return as_given(gradients[:, : rows.x.shape[1]], rows, fill=0)
