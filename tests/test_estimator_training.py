@@ -232,3 +232,43 @@ def test_label_smoothing_and_clipping_act(lstm: LSTMClassifier, data: Any) -> No
     for settings in ({"label_smoothing": 0.2}, {"clipnorm": 0.05}, {"weight_decay": 0.3}):
         changed = clone(lstm).set_params(**settings).fit(X, y)
         assert changed.history_["loss"][-1] > plain.history_["loss"][-1]
+
+
+FURTHER: list[dict[str, Any]] = [
+    {"optimizer": "adam"},
+    {"optimizer": "adam", "amsgrad": True, "weight_decay": 0.1},
+    {"optimizer": "rmsprop", "centered": True},
+    {"optimizer": "adamax"},
+    {"optimizer": "lamb", "exclude_from_weight_decay": "bias", "weight_decay": 0.1},
+]
+
+
+@pytest.mark.parametrize("layout", ["loop", "vmap"])
+def test_further_optimizers_are_lanes_as_each_alone(layout: str, data: Any, tmp_path: Any) -> None:
+    """Of two widths, so that some are padded; and again from what a folder keeps."""
+    X, y = data
+    model = LSTMClassifier(units=2, batch_size=8, epochs=2, learning_rate=0.05, random_state=0)
+    grid = [{name: [value] for name, value in one.items()} | {"units": [2, 3]} for one in FURTHER]
+    search = GridSearch(
+        model, grid, cv=FOLDS, layout=layout, random_state=0, checkpoint_dir=tmp_path
+    )
+    search.set_params(return_estimator=True).fit(X, y)
+    train = next(FOLDS.split(X))[0]
+    for cell, params in enumerate(search.cv_results_["params"]):
+        alone = clone(model).set_params(**params).fit(X[train], y[train])
+        lane = search.estimators_[3 * cell]
+        for a, b in zip(jax.tree.leaves(lane.params_), jax.tree.leaves(alone.params_), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    again = clone(search).fit(X, y)
+    np.testing.assert_array_equal(
+        again.cv_results_["mean_test_score"], search.cv_results_["mean_test_score"]
+    )
+
+
+def test_a_third_slot_goes_on(data: Any) -> None:
+    whole, parts = (
+        LSTMClassifier(units=2, batch_size=8, epochs=epochs, amsgrad=True, random_state=0)
+        for epochs in (4, 2)
+    )
+    parts.set_params(warm_start=True).fit(*data).fit(*data)
+    assert_same_weights(parts.params_, whole.fit(*data).params_)

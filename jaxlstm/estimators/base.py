@@ -235,7 +235,7 @@ class Estimator(Predictor):
             state = State(weights, weights, nothing, zero, zero, nothing, words)
         slots = state.slots
         if slots is None or int(h.optimizer) != int(before.optimizer):
-            slots = optimizers.init(weights.params, h)
+            slots = optimizers.init(weights.params, h, network.structure.optimizers)
         monitors = stopping.init(h, h.learning_rate.dtype)
         if state.stopping is not None:  # a plateau has left the rate where it is
             cut = state.stopping.plateau_rate / before.learning_rate

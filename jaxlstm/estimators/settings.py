@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 import traceback
 import warnings
 from collections.abc import Iterable, Mapping
@@ -33,8 +34,9 @@ from jaxlstm.estimators.training import CLASSIFIER, DATA, REGRESSOR, TRAINING
 from jaxlstm.grid import programs
 from jaxlstm.grid.mixing import find as find_mixing
 from jaxlstm.grid.space import Network
-from jaxlstm.train import augment, hyperparameters, standardization
+from jaxlstm.train import augment, hyperparameters, optimizers, standardization
 from jaxlstm.train.data import Data, Input, network_input, with_mass
+from jaxlstm.train.hyperparameters import OPTIMIZERS
 from jaxlstm.train.standardization import Units
 from jaxlstm.train.trial import Structure, call_arguments, takes_lengths
 
@@ -268,10 +270,13 @@ class Settings(BaseEstimator):
         # A batch of more than all rows is all of them.
         params["batch_size"] = batch_size = int(params["batch_size"])
         is_ragged = data.lengths is not None
+        rule = hyperparameters.rule_of(params)
         structure = Structure(
             module.clone(**placeholders),
             min(batch_size, len(rows)),
             names,
+            optimizers=OPTIMIZERS if rule in OPTIMIZERS else (rule,),
+            undecayed=hyperparameters.patterns(params.get("exclude_from_weight_decay", ())),
             augment=augment.checked(self.augment, data.x.shape[1:], data.x.dtype, is_ragged),
             standardizes=bool(self.standardize),
             task=task,
@@ -288,6 +293,7 @@ class Settings(BaseEstimator):
         self._check_outputs(structure, data, targets)
         mixing = find_mixing(structure, data)
         structure = dataclasses.replace(structure, mixing=mixing)
+        self._check_undecayed(structure, data.x)
         if callable(task.losses[0]):
             task.check_own_loss(data.y[:1], targets.outputs, data.x.dtype)
         numbers = task.numbers(params, data.x.dtype) | self._task_numbers(data, rows, targets)
@@ -302,6 +308,20 @@ class Settings(BaseEstimator):
             watches_validation=watches,
             standardizes_targets=self._standardizes_targets(),
         )
+
+    @staticmethod
+    def _check_undecayed(structure: Structure, x: np.ndarray) -> None:
+        """Raises ValueError for a name in ``exclude_from_weight_decay`` that no parameter has."""
+        if not structure.undecayed:
+            return
+        row = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
+        names = optimizers.names_of(programs.weights_shape(structure, row).params)
+        for pattern in structure.undecayed:
+            if not any(re.search(pattern, name) for name in names):
+                raise ValueError(
+                    f"exclude_from_weight_decay has {pattern!r}, which is in the name of no parameter:"
+                    f" {', '.join(names)}."
+                )
 
     @staticmethod
     def _check_outputs(structure: Structure, data: Data, targets: Targets) -> None:

@@ -27,17 +27,23 @@ def _training(**docs: str) -> dict[str, Parameter]:
 
 TRAINING: dict[str, Parameter] = _training(
     optimizer="""
-        "adam", "adamw", "nadam", "rmsprop", "sgd", "adadelta", "adagrad", "ftrl" or "lion".""",
+        "adam", "adamw", "nadam", "rmsprop", "sgd", "adadelta", "adagrad", "ftrl", "lion", "adamax" or
+        "lamb".""",
     learning_rate="""
         step size, the highest one of a schedule; None: Keras's, 0.01 for sgd, else 0.001.""",
     momentum="of sgd and rmsprop.",
     nesterov="whether sgd's momentum is Nesterov's.",
-    beta_1="decay of the mean of gradients (adam, adamw, nadam, lion).",
+    beta_1="decay of the mean of gradients (adam, adamw, nadam, adamax, lamb, lion).",
     beta_2="""
         decay of the mean of squared gradients, for lion of its momentum; None: 0.999, lion 0.99.""",
+    amsgrad="whether adam and adamw divide by the largest of those means so far.",
     rho="decay of rmsprop's and adadelta's mean of squares; None: 0.9, adadelta 0.95.",
+    centered="whether rmsprop divides by the deviation of gradients instead.",
     epsilon="keeps divisions finite.",
     weight_decay="decoupled weight decay of any optimizer; None: 0.004 for adamw, else 0.",
+    exclude_from_weight_decay="""
+        regular expressions; parameters in whose names one is found, such as "bias" in
+        "Dense_0/bias", keep their weight. Every value is a program of its own.""",
     initial_accumulator_value="of adagrad and ftrl.",
     learning_rate_power="of ftrl, as are the next four.",
     l1_regularization_strength="of ftrl.",
@@ -50,23 +56,29 @@ TRAINING: dict[str, Parameter] = _training(
     global_clipnorm="largest norm of all gradients together.",
     schedule="""
         how the learning rate goes: "constant", "step", "exponential", "inverse_time", "polynomial",
-        "cosine", "cosine_restarts", "piecewise", "onecycle" or "plateau"; see
+        "cosine", "cosine_restarts", "piecewise", "piecewise_linear", "piecewise_cosine", "onecycle",
+        "linear_onecycle" or "plateau"; see
         `jaxlstm.train.schedules.learning_rate` for it and its numbers. Time is in epochs.""",
-    warmup_epochs="epochs over which the learning rate rises from 0.",
+    warmup_epochs="epochs over which the learning rate rises.",
+    warmup_learning_rate="where it rises from.",
     decay_epochs="""
         period of "step", "exponential", "inverse_time", "polynomial", and the first one of
         "cosine_restarts".""",
     decay_rate="factor on the learning rate a period.",
+    staircase='whether "inverse_time" counts whole periods alone; of "exponential" that is "step".',
+    end_value='where "exponential" and "step" end; None: nowhere.',
     alpha="""
         lowest learning rate of "cosine" and "cosine_restarts", as a share of the highest.""",
+    exponent='of the half cosine of "cosine".',
     end_learning_rate='where "polynomial" ends.',
     power='of "polynomial".',
     cycle='whether "polynomial" starts again after each period.',
     t_mul='factor on the period of "cosine_restarts" at each restart.',
     m_mul="factor on its learning rate at each restart.",
-    boundaries='epochs at which "piecewise" changes, 16 at most.',
+    boundaries='epochs at which the "piecewise" ones change, 16 at most.',
     values="its learning rates, one more than boundaries.",
-    pct_start='share of "onecycle" in which the learning rate rises.',
+    pct_start='share of "onecycle" and "linear_onecycle" in which the learning rate rises.',
+    pct_final='share of "linear_onecycle" after which it is where it began.',
     div_factor='the highest learning rate of "onecycle" by the first.',
     final_div_factor="its first by its last.",
     plateau_monitor='what "plateau" watches; see ``monitor``.',
@@ -82,7 +94,10 @@ TRAINING: dict[str, Parameter] = _training(
         classifier has "accuracy" (Keras's: of several labels the share of those that are right), a
         regressor "mse" and "mae".""",
     patience="epochs without improvement before it stops.",
+    mode='"min" or "max": whether less or more of it is better; "auto": by its name.',
     min_delta="least change that counts as an improvement.",
+    baseline="""
+        what it has to be better than, too, for patience to begin anew (Keras's); None: nothing.""",
     start_from_epoch="epochs before it begins to watch.",
     restore_best_weights="whether to end with the weights of the best epoch, early or not.",
     best_monitor="the metric that says which that is; None: ``monitor`` and ``min_delta``.",

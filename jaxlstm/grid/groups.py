@@ -20,7 +20,8 @@ from jaxlstm.grid.space import Network, Problem
 from jaxlstm.nn import padding
 from jaxlstm.train.data import Input
 from jaxlstm.train.epoch import EVALUATION_BATCH
-from jaxlstm.train.hyperparameters import OPTIMIZERS
+from jaxlstm.train.hyperparameters import RULES
+from jaxlstm.train.optimizers import has_third
 from jaxlstm.train.trial import Structure
 
 # Rows of a micro-batch where lanes run one at a time. A core takes no longer for four micro-batches
@@ -127,7 +128,7 @@ def _with_used(problem: Problem, one: Sharing) -> Sharing:
     Side by side, each would compute all.
     """
     networks = [problem.trials[lane.trials[0]].network for lane in one.lanes]
-    used = sorted({OPTIMIZERS[int(network.hyperparameters.optimizer)] for network in networks})
+    used = sorted({RULES[int(network.hyperparameters.optimizer)] for network in networks})
     task = one.structure.task
     losses = sorted({int(network.hyperparameters.task["loss"]) for network in networks})
     task = dataclasses.replace(task, losses=tuple(task.losses[place] for place in losses))
@@ -197,6 +198,10 @@ def _merged(a: _Candidate, b: _Candidate, costs: Costs) -> _Candidate | None:
     if (ours.augment, ours.standardizes) != (theirs.augment, theirs.standardizes):
         return None
     if (ours.task, ours.inputs) != (theirs.task, theirs.inputs):
+        return None
+    if ours.undecayed != theirs.undecayed:
+        return None
+    if has_third(ours.optimizers) != has_third(theirs.optimizers):
         return None
     module = _common(ours.module, theirs.module)
     if module is None:

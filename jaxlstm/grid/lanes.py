@@ -58,7 +58,11 @@ def _with_params(state: State, change: Any) -> State:
     return state._replace(
         weights=weights._replace(params=change(weights.params)),
         best=best._replace(params=change(best.params)),
-        slots=slots._replace(first=change(slots.first), second=change(slots.second)),
+        slots=slots._replace(
+            first=change(slots.first),
+            second=change(slots.second),
+            third=None if slots.third is None else change(slots.third),
+        ),
     )
 
 
@@ -88,7 +92,11 @@ def first_state(trial: Trial, structure: Structure, row: np.ndarray) -> State:
     state = _with_params(state, embed)
     params = state.weights.params
     return state._replace(
-        slots=slots._replace(first=fill(slots.first, params), second=fill(slots.second, params))
+        slots=slots._replace(
+            first=fill(slots.first, params),
+            second=fill(slots.second, params),
+            third=None if slots.third is None else fill(slots.third, params),
+        )
     )
 
 

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxlstm.train import epoch, standardization, trial
+from jaxlstm.train import epoch, optimizers, standardization, trial
 from jaxlstm.train.data import Data, take, without_padding
 from jaxlstm.train.trial import Rows, State, Structure, Weights
 
@@ -176,7 +176,8 @@ def init_state(structure: Structure, hyperparameters: Any, x: Any, seed: int) ->
     def init(hyperparameters: Any, x: Any, key: Any) -> State:
         return trial.init(structure, hyperparameters, x, key)
 
-    return _compiled("init", (structure.module, structure.inputs), init, args, options)(*args)
+    key = structure.module, structure.inputs, optimizers.has_third(structure.optimizers)
+    return _compiled("init", key, init, args, options)(*args)
 
 
 def state_shape(structure: Structure, hyperparameters: Any, x: Any) -> State:

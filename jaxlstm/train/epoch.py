@@ -281,7 +281,14 @@ def walk_micro_batch(
         total = objective.add_l2_gradient(walk.grads, params, h.l2)
         loss = walk.batch_loss + objective.l2_penalty(params, h.l2)
         params, slots = optimizers.update(
-            h, walk.slots, total, params, rate, walk.step, structure.optimizers
+            h,
+            walk.slots,
+            total,
+            params,
+            rate,
+            walk.step,
+            structure.optimizers,
+            structure.undecayed,
         )
         before = walk.totals
         totals = before._replace(loss=before.loss + loss * mass, mass=before.mass + mass)

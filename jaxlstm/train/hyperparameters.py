@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import itertools
 import numbers
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ import numpy as np
 
 Array = jax.Array
 
+# Those that a program has unless it is one of the next.
 OPTIMIZERS = (
     "adam",
     "adamw",
@@ -28,6 +30,11 @@ OPTIMIZERS = (
     "ftrl",
     "lion",
 )
+# Lanes of these have programs of their own, so that all others are compiled without them.
+FURTHER_OPTIMIZERS = ("adamax", "lamb")
+# What a trial's number stands for: the last two are adam and adamw with ``amsgrad``, and rmsprop
+# with ``centered``.
+RULES = (*OPTIMIZERS, *FURTHER_OPTIMIZERS, "amsgrad", "centered_rmsprop")
 SCHEDULES = (
     "constant",
     "step",
@@ -39,6 +46,9 @@ SCHEDULES = (
     "piecewise",
     "onecycle",
     "plateau",
+    "linear_onecycle",
+    "piecewise_linear",
+    "piecewise_cosine",
 )
 
 
@@ -46,6 +56,14 @@ def metric_names(metrics: Iterable[str]) -> tuple[str, ...]:
     """Names of what can be watched: the loss and these metrics, then those of validation rows."""
     own = ("loss", *metrics)
     return (*own, *(f"val_{name}" for name in own))
+
+
+def signs(monitors: Sequence[str]) -> tuple[int, ...]:
+    """Keras's mode "auto": 1 where less is better, -1 where more is.
+
+    A metric times its sign is better where it is less.
+    """
+    return tuple(-1 if metric.endswith("accuracy") else 1 for metric in monitors)
 
 
 METRICS = metric_names(["accuracy"])  # of a classifier
@@ -57,7 +75,7 @@ MAX_BOUNDARIES = 16
 class Hyperparameters(NamedTuple):
     """The traced numbers of one trial; shape=() each unless said otherwise."""
 
-    optimizer: Any  # dtype=int32, index into OPTIMIZERS
+    optimizer: Any  # dtype=int32, index into RULES
     learning_rate: Any
     momentum: Any
     nesterov: Any  # dtype=bool
@@ -77,9 +95,13 @@ class Hyperparameters(NamedTuple):
     global_clipnorm: Any
     schedule: Any  # dtype=int32, index into SCHEDULES
     warmup_epochs: Any
+    warmup_learning_rate: Any
     decay_epochs: Any
     decay_rate: Any
+    staircase: Any  # dtype=bool
+    end_value: Any  # 0 or inf where there is none
     alpha: Any
+    exponent: Any
     end_learning_rate: Any
     power: Any
     cycle: Any  # dtype=bool
@@ -88,6 +110,7 @@ class Hyperparameters(NamedTuple):
     boundaries: Any  # shape=(MAX_BOUNDARIES,), inf after the last
     values: Any  # shape=(MAX_BOUNDARIES + 1,), the last one repeated
     pct_start: Any
+    pct_final: Any
     div_factor: Any
     final_div_factor: Any
     plateau_monitor: Any  # dtype=int32, index into the task's monitors
@@ -99,7 +122,9 @@ class Hyperparameters(NamedTuple):
     early_stopping: Any  # dtype=bool
     monitor: Any  # dtype=int32, index into the task's monitors
     patience: Any  # dtype=int32
+    mode: Any  # 1 where less of the monitor is better, -1 where more is
     min_delta: Any
+    baseline: Any  # times mode; inf: none
     start_from_epoch: Any  # dtype=int32
     restore_best_weights: Any  # dtype=bool
     best_monitor: Any  # dtype=int32, likewise; -1: what early stopping would restore
@@ -121,9 +146,12 @@ DEFAULTS: dict[str, Any] = {
     "nesterov": False,
     "beta_1": 0.9,
     "beta_2": None,
+    "amsgrad": False,
     "rho": None,
+    "centered": False,
     "epsilon": 1e-7,
     "weight_decay": None,
+    "exclude_from_weight_decay": (),
     "initial_accumulator_value": 0.1,
     "learning_rate_power": -0.5,
     "l1_regularization_strength": 0.0,
@@ -135,9 +163,13 @@ DEFAULTS: dict[str, Any] = {
     "global_clipnorm": None,
     "schedule": "constant",
     "warmup_epochs": 0,
+    "warmup_learning_rate": 0.0,
     "decay_epochs": 10,
     "decay_rate": 0.5,
+    "staircase": False,
+    "end_value": None,
     "alpha": 0.0,
+    "exponent": 1.0,
     "end_learning_rate": 1e-4,
     "power": 1.0,
     "cycle": False,
@@ -146,6 +178,7 @@ DEFAULTS: dict[str, Any] = {
     "boundaries": (),
     "values": (),
     "pct_start": 0.3,
+    "pct_final": 0.85,
     "div_factor": 25.0,
     "final_div_factor": 1e4,
     "plateau_monitor": "val_loss",
@@ -157,7 +190,9 @@ DEFAULTS: dict[str, Any] = {
     "early_stopping": False,
     "monitor": "val_loss",
     "patience": 0,
+    "mode": "auto",
     "min_delta": 0.0,
+    "baseline": None,
     "start_from_epoch": 0,
     "restore_best_weights": False,
     "best_monitor": None,
@@ -187,7 +222,9 @@ class _Number(NamedTuple):
 
     def __str__(self) -> str:
         kind = "an integer" if self.integer else "a number"
-        if self.high == np.inf:
+        if self.high == -self.low == np.inf:
+            text = kind
+        elif self.high == np.inf:
             text = f"{kind} {'above' if self.open_low else 'of at least'} {self.low:g}"
         elif self.low == -np.inf:
             text = f"{kind} {'below' if self.open_high else 'of at most'} {self.high:g}"
@@ -231,14 +268,18 @@ NUMBERS: dict[str, _Number] = {
     "clipvalue": POSITIVE._replace(optional=True),
     "global_clipnorm": POSITIVE._replace(optional=True),
     "warmup_epochs": NOT_NEGATIVE,
+    "warmup_learning_rate": NOT_NEGATIVE,
     "decay_epochs": _Number(1e-3),
     "decay_rate": _Number(0, 1000, open_low=True),
+    "end_value": NOT_NEGATIVE._replace(optional=True),
     "alpha": SHARE,
+    "exponent": EXPONENT,
     "end_learning_rate": STRENGTH,
     "power": EXPONENT,
     "t_mul": _Number(1, 1000),
     "m_mul": _Number(0, 1000),
     "pct_start": SHARE,
+    "pct_final": SHARE,
     "div_factor": FACTOR,
     "final_div_factor": FACTOR,
     "plateau_factor": _Number(0, 1, open_low=True, open_high=True),
@@ -248,6 +289,7 @@ NUMBERS: dict[str, _Number] = {
     "min_lr": NOT_NEGATIVE,
     "patience": COUNT,
     "min_delta": NOT_NEGATIVE,
+    "baseline": _Number(-np.inf, optional=True),
     "start_from_epoch": COUNT,
     "epochs": SIZE,
     "batch_size": SIZE,
@@ -263,14 +305,23 @@ NUMBERS: dict[str, _Number] = {
 }
 
 CHOICES: dict[str, tuple[str, ...]] = {
-    "optimizer": OPTIMIZERS,
+    "optimizer": (*OPTIMIZERS, *FURTHER_OPTIMIZERS),
     "schedule": SCHEDULES,
+    "mode": ("auto", "min", "max"),
 }
 
 # Names of what is watched, of those that a task has; ``best_monitor`` may be None.
 MONITORS = ("plateau_monitor", "monitor", "best_monitor")
 
-FLAGS = ("nesterov", "cycle", "early_stopping", "restore_best_weights")
+FLAGS = (
+    "nesterov",
+    "amsgrad",
+    "centered",
+    "staircase",
+    "cycle",
+    "early_stopping",
+    "restore_best_weights",
+)
 
 CLIPPING = ("clipnorm", "clipvalue", "global_clipnorm")
 
@@ -358,6 +409,28 @@ def _check_table(name: str, value: Any) -> None:
             raise ValueError(f"boundaries must increase from entry to entry, got {value!r}.")
 
 
+def patterns(names: Any) -> tuple[str, ...]:
+    """The regular expressions of ``exclude_from_weight_decay``, checked.
+
+    Raises:
+      TypeError: something other than text, or a tuple or list of it.
+      ValueError: no regular expression.
+    """
+    names = (names,) if isinstance(names, str) else names
+    if not isinstance(names, tuple | list) or not all(isinstance(name, str) for name in names):
+        raise TypeError(
+            f"exclude_from_weight_decay must be a tuple of names of parameters, got {names!r}."
+        )
+    for name in names:
+        try:
+            re.compile(name)
+        except re.error as error:
+            raise ValueError(
+                f"exclude_from_weight_decay must hold regular expressions, got {name!r}: {error}."
+            ) from None
+    return tuple(names)
+
+
 def check(params: Mapping[str, Any], monitors: Sequence[str] = METRICS) -> None:
     """Checks every training hyperparameter among ``params`` by its name, then those that go together.
 
@@ -391,7 +464,7 @@ def check(params: Mapping[str, Any], monitors: Sequence[str] = METRICS) -> None:
         )
     if all(name in params for name in TABLES):
         boundaries, values = (params[name] for name in TABLES)
-        used = params.get("schedule") == "piecewise" or len(boundaries) or len(values)
+        used = str(params.get("schedule")).startswith("piecewise") or len(boundaries) or len(values)
         if used and len(values) != len(boundaries) + 1:
             raise ValueError(
                 f"values must have one entry more than boundaries, got boundaries={boundaries!r} and"
@@ -426,6 +499,11 @@ def _check_together(params: Mapping[str, Any]) -> None:
             "warmup_epochs must be at most epochs, else the rate never gets to learning_rate, got"
             f" warmup_epochs={params['warmup_epochs']!r} and epochs={params['epochs']!r}."
         )
+    if params["schedule"] == "linear_onecycle" and params["pct_final"] < params["pct_start"]:
+        raise ValueError(
+            "pct_final must be at least pct_start, when the rate begins to fall, got"
+            f" pct_final={params['pct_final']!r} and pct_start={params['pct_start']!r}."
+        )
 
 
 def _with_own_defaults(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -443,7 +521,16 @@ def uses_total_epochs(params: Mapping[str, Any]) -> bool:
 
     If not, trials that differ in nothing but ``epochs`` are one run, read at several epochs.
     """
-    return (DEFAULTS | dict(params))["schedule"] in ("cosine", "onecycle")
+    return (DEFAULTS | dict(params))["schedule"] in ("cosine", "onecycle", "linear_onecycle")
+
+
+def rule_of(params: Mapping[str, Any]) -> str:
+    """The name among `RULES` of the optimizer's rule."""
+    params = DEFAULTS | dict(params)
+    optimizer = str(params["optimizer"])
+    if optimizer in ("adam", "adamw") and params["amsgrad"]:
+        return "amsgrad"
+    return "centered_rmsprop" if optimizer == "rmsprop" and params["centered"] else optimizer
 
 
 def needs_validation(params: Mapping[str, Any]) -> bool:
@@ -479,8 +566,19 @@ def trace(
     for name in CLIPPING:
         if params[name] is None:
             params[name] = np.inf
-    values: dict[str, Any] = {}
+    if params["end_value"] is None:
+        params["end_value"] = 0.0 if params["decay_rate"] < 1 else np.inf
+    auto = signs(monitors)[monitors.index(params["monitor"])]
+    params["mode"] = {"auto": auto, "min": 1, "max": -1}[params["mode"]]
+    baseline = params["baseline"]
+    params["baseline"] = np.inf if baseline is None else params["mode"] * baseline
+    values: dict[str, Any] = {
+        "mode": np.asarray(params["mode"], dtype),
+        "optimizer": np.asarray(RULES.index(rule_of(params)), np.int32),
+    }
     for name in Hyperparameters._fields:
+        if name in values:
+            continue
         if name in CHOICES or name in MONITORS:
             known = CHOICES.get(name, monitors)
             index = -1 if params[name] is None else known.index(params[name])

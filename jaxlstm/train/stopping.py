@@ -12,17 +12,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxlstm.train.hyperparameters import METRICS, Hyperparameters
+from jaxlstm.train.hyperparameters import METRICS, Hyperparameters, signs
 
 Array = jax.Array
-
-
-def signs(monitors: Sequence[str]) -> tuple[int, ...]:
-    """Keras's mode "auto": 1 where less is better, -1 where more is.
-
-    A metric times its sign is better where it is less.
-    """
-    return tuple(-1 if metric.endswith("accuracy") else 1 for metric in monitors)
 
 
 class Stopping(NamedTuple):
@@ -52,10 +44,9 @@ def init(hyperparameters: Hyperparameters, dtype: Any) -> Stopping:
 def _read(
     metrics: Array, monitors: Sequence[str], monitor: Array, validated: Array
 ) -> tuple[Array, Array]:
-    """The monitored metric times its sign, and whether there is one."""
-    signed = metrics * jnp.asarray(signs(monitors), metrics.dtype)
+    """The monitored metric, and whether there is one."""
     needs_validation = jnp.asarray([name.startswith("val_") for name in monitors])
-    return signed[monitor], validated | ~needs_validation[monitor]
+    return metrics[monitor], validated | ~needs_validation[monitor]
 
 
 def update(
@@ -69,10 +60,10 @@ def update(
     """Looks at one epoch's metrics.
 
     As Keras's EarlyStopping, ModelCheckpoint (``save_best_only``) and ReduceLROnPlateau do at the
-    end of an epoch, in mode "auto". Apart from them: a metric that is NaN or infinite is never an
-    improvement (to Keras a first NaN is the best there can be), weights are not kept for want of a
-    metric (ModelCheckpoint saves those of an epoch without one), and a trial that has stopped stays
-    as it is.
+    end of an epoch, the last two in mode "auto". Apart from them: a metric that is NaN or infinite
+    is never an improvement (to Keras a first NaN is the best there can be), weights are not kept for
+    want of a metric (ModelCheckpoint saves those of an epoch without one), and a trial that has
+    stopped stays as it is.
 
     Which weights to keep: with ``best_monitor`` -1 those of every improvement by ``min_delta`` that
     early stopping counts, from ``start_from_epoch`` on; else those of that metric's best epoch. This
@@ -93,20 +84,22 @@ def update(
     h, s = hyperparameters, stopping
     dtype = s.best.dtype
     metrics = metrics.astype(dtype)
+    signed = metrics * jnp.asarray(signs(monitors), dtype)
 
     value, known = _read(metrics, monitors, h.monitor, validated)
+    value = value * h.mode
     counts = known & (epoch >= h.start_from_epoch)
     better = counts & jnp.isfinite(value) & (value + h.min_delta < s.best)
     best = jnp.where(better, value, s.best)
-    wait = jnp.where(better, 0, s.wait + counts)
+    wait = jnp.where(better & (value + h.min_delta < h.baseline), 0, s.wait + counts)
     ends = h.early_stopping & counts & ~better & (wait >= h.patience) & (epoch > 0)
 
-    value, known = _read(metrics, monitors, jnp.maximum(h.best_monitor, 0), validated)
+    value, known = _read(signed, monitors, jnp.maximum(h.best_monitor, 0), validated)
     own = known & jnp.isfinite(value) & (value < s.kept_best)
     improved = jnp.where(h.best_monitor < 0, better, own)
     kept_best = jnp.where(h.best_monitor < 0, best, jnp.where(own, value, s.kept_best))
 
-    value, known = _read(metrics, monitors, h.plateau_monitor, validated)
+    value, known = _read(signed, monitors, h.plateau_monitor, validated)
     better = jnp.isfinite(value) & (value + h.plateau_min_delta < s.plateau_best)
     cooldown = jnp.maximum(s.plateau_cooldown - 1, 0)
     waits = ~better & (cooldown == 0)

@@ -42,6 +42,7 @@ class Structure:
     micro_batch: int  # rows of a forward and backward pass
     traced_fields: tuple[str, ...] = ()
     optimizers: tuple[str, ...] = OPTIMIZERS  # that the program has
+    undecayed: tuple[str, ...] = ()  # in the names of parameters without weight decay
     augment: Augmentations = ()  # what training rows go through
     standardizes: bool = False  # whether its hyperparameters have a standardization
     task: Task = dataclasses.field(default_factory=Classification)  # what the targets mean
@@ -175,13 +176,19 @@ def _lasting(module: nn.Module, params: Any, collections: Any, x: Any, key: Arra
     )
 
 
-def begin(weights: Weights, hyperparameters: Hyperparameters, dtype: Any, key: Array) -> State:
-    """State before the first epoch, of a trial with these weights."""
+def begin(
+    weights: Weights,
+    hyperparameters: Hyperparameters,
+    dtype: Any,
+    key: Array,
+    among: tuple[str, ...] = OPTIMIZERS,
+) -> State:
+    """State before the first epoch, of a trial with these weights in a program of these rules."""
     zero = jnp.zeros((), jnp.int32)
     return State(
         weights,
         weights,
-        optimizers.init(weights.params, hyperparameters),
+        optimizers.init(weights.params, hyperparameters, among),
         zero,
         zero,
         stopping.init(hyperparameters, dtype),
@@ -204,7 +211,8 @@ def init(structure: Structure, hyperparameters: Hyperparameters, x: Array, key: 
     """
     init_key, key = jax.random.split(key)
     weights = init_weights(structure, x, init_key)
-    return begin(weights, hyperparameters, jnp.result_type(x, float), key)
+    dtype = jnp.result_type(x, float)
+    return begin(weights, hyperparameters, dtype, key, structure.optimizers)
 
 
 def apply(

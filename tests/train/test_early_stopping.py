@@ -49,8 +49,9 @@ class Model:
         self.saved = self.weights
 
 
-def mode(monitor: str) -> dict[str, str]:
-    return {"monitor": monitor, "mode": "max" if "accuracy" in monitor else "min"}
+def mode(monitor: str, mode: str = "auto") -> dict[str, str]:
+    usual = "max" if "accuracy" in monitor else "min"
+    return {"monitor": monitor, "mode": usual if mode == "auto" else mode}
 
 
 class Callbacks:
@@ -60,7 +61,8 @@ class Callbacks:
         self.model = Model(numbers["learning_rate"])
         self.best_monitor = numbers.get("best_monitor")
         self.early = keras.callbacks.EarlyStopping(
-            **mode(numbers["monitor"]),
+            **mode(numbers["monitor"], numbers.get("mode", "auto")),
+            baseline=numbers.get("baseline"),
             min_delta=numbers.get("min_delta", 0.0),
             patience=numbers["patience"],
             start_from_epoch=numbers.get("start_from_epoch", 0),
@@ -115,6 +117,10 @@ CASES: dict[str, dict[str, Any]] = {
     "a late start": {"patience": 1, "monitor": "val_loss", "start_from_epoch": 5},
     "another best": {"patience": 4, "monitor": "accuracy", "best_monitor": "val_loss"},
     "the best accuracy": {"patience": 9, "monitor": "loss", "best_monitor": "val_accuracy"},
+    "a baseline": {"patience": 4, "monitor": "val_loss", "baseline": 0.9, "min_delta": 0.01},
+    "a baseline of an accuracy": {"patience": 3, "monitor": "accuracy", "baseline": 0.45},
+    "the other mode": {"patience": 2, "monitor": "val_loss", "mode": "max", "baseline": 2.0},
+    "the other mode of an accuracy": {"patience": 2, "monitor": "accuracy", "mode": "min"},
     "plateau": {
         **{"patience": 99, "monitor": "val_loss", "schedule": "plateau"},
         **{"plateau_factor": 0.3, "plateau_patience": 2, "cooldown": 1, "min_lr": 0.01},

@@ -69,6 +69,12 @@ BAD = [
     ("clipvalue", -1.0, ValueError, "a number above 0 or None"),
     ("global_clipnorm", "1", TypeError, "a number above 0 or None"),
     ("warmup_epochs", -1, ValueError, "a number of at least 0"),
+    ("warmup_learning_rate", -1, ValueError, "a number of at least 0"),
+    ("end_value", -1, ValueError, "a number of at least 0 or None"),
+    ("exponent", 1e30, ValueError, "a number in [0, 100]"),
+    ("pct_final", 1.5, ValueError, "a number in [0, 1]"),
+    ("baseline", np.nan, ValueError, "a number or None"),
+    ("mode", "maximum", ValueError, "one of auto, min, max"),
     ("decay_epochs", 0, ValueError, "a number of at least 0.001"),
     ("decay_rate", 0.0, ValueError, "a number in (0, 1000]"),
     ("alpha", 1.01, ValueError, "a number in [0, 1]"),
@@ -160,6 +166,7 @@ TOGETHER: list[tuple[dict[str, Any], str]] = [
     ({"optimizer": "nadam", "beta_1": 1}, r"beta_1 must be a number in \[0, 1\), got 1"),
     ({"weight_decay": 3, "learning_rate": 0.5}, "got weight_decay=3 and learning_rate=0.5"),
     ({"optimizer": "sgd", "min_lr": 0.1}, "got min_lr=0.1 and learning_rate=0.01"),
+    ({"schedule": "linear_onecycle", "pct_final": 0.2}, "got pct_final=0.2 and pct_start=0.3"),
     ({"warmup_epochs": 5, "epochs": 3}, "got warmup_epochs=5 and epochs=3"),
 ]
 
@@ -247,7 +254,8 @@ def test_nearest() -> None:
 class TestDefaults:
     def test_they_are_allowed_and_complete(self) -> None:
         check(DEFAULTS)
-        assert DEFAULTS.keys() == {*Hyperparameters._fields} - {
+        shaping = {"amsgrad", "centered", "exclude_from_weight_decay"}
+        assert DEFAULTS.keys() - shaping == {*Hyperparameters._fields} - {
             "task",
             "fields",
             "standardization",
@@ -304,7 +312,7 @@ class TestDefaults:
 
 def test_which_schedules_use_the_total() -> None:
     used = {name for name in SCHEDULES if uses_total_epochs({"schedule": name})}
-    assert used == {"cosine", "onecycle"}
+    assert used == {"cosine", "onecycle", "linear_onecycle"}
     assert not uses_total_epochs({})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +15,7 @@ from jax.flatten_util import ravel_pytree
 from numpy.testing import assert_allclose
 
 from jaxlstm.train import optimizers
-from jaxlstm.train.hyperparameters import OPTIMIZERS
+from jaxlstm.train.hyperparameters import CHOICES, OPTIMIZERS, RULES
 
 pytestmark = pytest.mark.usefixtures("strict_ranks")
 
@@ -62,6 +63,20 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "ftrl, fixed rate": ("Ftrl", {"learning_rate_power": 0.0, "global_clipnorm": 50.0}),
     "lion": ("Lion", {}),
+    "adamax": ("Adamax", {}),
+    "adamax, other numbers": ("Adamax", {"beta_1": 0.6, "beta_2": 0.9, "epsilon": 1e-3}),
+    "lamb": ("Lamb", {}),
+    "lamb, other numbers": (
+        "Lamb",
+        {"beta_1": 0.6, "beta_2": 0.9, "epsilon": 1e-3, "weight_decay": 0.2, "clipnorm": 2.0},
+    ),
+    "adam, amsgrad": ("Adam", {"amsgrad": True, "beta_2": 0.8}),
+    "adamw, amsgrad": ("AdamW", {"amsgrad": True, "beta_1": 0.7, "beta_2": 0.9}),
+    "rmsprop, centered": ("RMSprop", {"centered": True, "rho": 0.7}),
+    "rmsprop, centered with momentum": (
+        "RMSprop",
+        {"centered": True, "momentum": 0.8, "epsilon": 1e-5, "weight_decay": 0.1},
+    ),
     "lion, other numbers": ("Lion", {"beta_1": 0.7, "beta_2": 0.8, "weight_decay": 0.5}),
 }
 
@@ -91,23 +106,37 @@ def rates(dtype: Any) -> Any:
     return jnp.asarray(0.01 * np.stack([1 + 0.0 * steps, 1 + 0.9 * np.sin(steps)]), dtype)
 
 
-def steps_of_ours(hyperparameters: Any, params: Any, grads: Any, rates: Any) -> Any:
+def steps_of_ours(
+    hyperparameters: Any, params: Any, grads: Any, rates: Any, among: Any, undecayed: Any
+) -> Any:
     """The parameters after every step, at rates ``[STEPS]``."""
 
     def step(carry: Any, inputs: Any) -> Any:
         params, slots = carry
         grads, rate, index = inputs
-        carry = optimizers.update(hyperparameters, slots, grads, params, rate, index)
+        given = hyperparameters, slots, grads, params, rate, index
+        carry = optimizers.update(*given, among, undecayed)
         return carry, carry[0]
 
-    carry = params, optimizers.init(params, hyperparameters)
+    carry = params, optimizers.init(params, hyperparameters, among)
     return jax.lax.scan(step, carry, (grads, rates, jnp.arange(len(rates), dtype=jnp.int32)))[1]
 
 
-@jax.jit
-def run_ours(hyperparameters: Any, params: Any, grads: Any, rates: Any) -> Any:
+@functools.partial(jax.jit, static_argnums=(4, 5))
+def run_ours(
+    hyperparameters: Any,
+    params: Any,
+    grads: Any,
+    rates: Any,
+    among: Any = RULES,
+    undecayed: Any = (),
+) -> Any:
     """As `steps_of_ours`, for each row of ``rates [2, STEPS]``."""
-    return jax.lax.map(lambda row: steps_of_ours(hyperparameters, params, grads, row), rates)
+
+    def steps(row: Any) -> Any:
+        return steps_of_ours(hyperparameters, params, grads, row, among, undecayed)
+
+    return jax.lax.map(steps, rates)
 
 
 def run_keras(optimizer: Any, params: Any, grads: Any, rates: Any) -> Any:
@@ -149,7 +178,7 @@ def dtype(request: pytest.FixtureRequest) -> Iterator[Any]:
 
 
 def test_every_optimizer_has_a_case() -> None:
-    assert {name.lower() for name, _ in CASES.values()} == set(OPTIMIZERS)
+    assert {name.lower() for name, _ in CASES.values()} == set(CHOICES["optimizer"])
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -192,8 +221,8 @@ def test_another_optimizer_or_number_does_not_retrace(hyperparameters: Any) -> N
     @jax.jit
     def step(numbers: Any, params: Any, grads: Any, rate: Any, index: Any) -> Any:
         traces.append(1)
-        slots = optimizers.init(params, numbers)
-        return optimizers.update(numbers, slots, grads, params, rate, index)[0]
+        slots = optimizers.init(params, numbers, RULES)
+        return optimizers.update(numbers, slots, grads, params, rate, index, RULES)[0]
 
     params, grads = problem(np.float32)
     first = jax.tree.map(lambda leaf: leaf[0], grads)
@@ -224,6 +253,8 @@ OWN = {
         "beta",
     ),
     "lion": ("beta_1", "beta_2"),
+    "adamax": ("beta_1", "beta_2", "epsilon"),
+    "lamb": ("beta_1", "beta_2", "epsilon"),
 }
 
 OTHER_NUMBERS: dict[str, Any] = {
@@ -242,7 +273,7 @@ OTHER_NUMBERS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", CHOICES["optimizer"])
 def test_only_an_optimizer_s_own_numbers_change_anything(name: str, hyperparameters: Any) -> None:
     params, grads = problem(np.float32)
 
@@ -277,6 +308,33 @@ def test_padding_by_zeros_stays_exactly_zero(case: str, hyperparameters: Any) ->
         assert not np.any(after["bias"])
         assert np.all(after["kernel"][:, 60, :, [0, 2, 3]] != 0) or "strengths" in case
         assert all(np.all(np.isfinite(leaf)) for leaf in after.values())
+
+
+def test_a_program_without_the_further_rules_gives_the_same(hyperparameters: Any) -> None:
+    params, grads = problem(np.float32)
+    numbers = of("adam, other numbers", hyperparameters)
+    assert optimizers.init(params, numbers).third is None
+    got, wanted = (
+        run_ours(numbers, params, grads, rates(np.float32), among) for among in (OPTIMIZERS, RULES)
+    )
+    assert all(np.array_equal(got[leaf], wanted[leaf]) for leaf in params)
+
+
+def test_parameters_that_keep_their_weight(hyperparameters: Any) -> None:
+    """Adam's entries do not know each other: those left out are as without weight decay."""
+    params, grads = problem(np.float32)
+    rate = rates(np.float32)
+    got = run_ours(
+        hyperparameters(weight_decay=0.5), params, grads, rate, RULES, ("bias", "^s.*l$")
+    )
+    with_decay, without = (
+        run_ours(hyperparameters(weight_decay=decay), params, grads, rate) for decay in (0.5, 0.0)
+    )
+    for leaf in params:
+        wanted = without if leaf in ("bias", "small") else with_decay
+        assert np.array_equal(got[leaf], wanted[leaf]), leaf
+    nested = {"Dense_0": {"bias": 1.0, "kernel": 2.0}, "cell": [3.0]}
+    assert optimizers.names_of(nested) == ["Dense_0/bias", "Dense_0/kernel", "cell/0"]
 
 
 def test_without_clipping_the_gradients_keep_their_bits(hyperparameters: Any) -> None:

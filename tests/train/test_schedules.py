@@ -159,6 +159,64 @@ CASES: dict[str, tuple[dict[str, Any], Schedule]] = {
         {"schedule": "onecycle", "pct_start": 0.25},
         optax.cosine_onecycle_schedule(TOTAL, RATE, 0.25),
     ),
+    "optax's exponential to an end": (
+        {"schedule": "exponential", "decay_rate": 0.7, "decay_epochs": 2, "end_value": 0.011},
+        optax.exponential_decay(RATE, 2 * PER_EPOCH, 0.7, end_value=0.011),
+    ),
+    "optax's staircase upwards to an end": (
+        {"schedule": "step", "decay_rate": 1.5, "decay_epochs": 3, "end_value": 0.2},
+        optax.exponential_decay(RATE, 3 * PER_EPOCH, 1.5, staircase=True, end_value=0.2),
+    ),
+    "a warm-up that begins above 0": (
+        {"schedule": "cosine", "warmup_epochs": 3, "warmup_learning_rate": 0.004},
+        optax.warmup_cosine_decay_schedule(0.004, RATE, 3 * PER_EPOCH, TOTAL),
+    ),
+    "Keras's warm-up that begins above the rate": (
+        {"schedule": "cosine", "warmup_epochs": 3, "warmup_learning_rate": 0.1},
+        keras_schedules.CosineDecay(
+            0.1, TOTAL - 3 * PER_EPOCH, warmup_target=RATE, warmup_steps=3 * PER_EPOCH
+        ),
+    ),
+    "optax's cosine, exponent": (
+        {"schedule": "cosine", "alpha": 0.2, "exponent": 1.7},
+        optax.cosine_decay_schedule(RATE, TOTAL, 0.2, 1.7),
+    ),
+    "Keras's inverse time, staircase": (
+        {"schedule": "inverse_time", "decay_rate": 0.4, "decay_epochs": 3, "staircase": True},
+        keras_schedules.InverseTimeDecay(RATE, 3 * PER_EPOCH, 0.4, staircase=True),
+    ),
+    "optax's linear one cycle": (
+        {"schedule": "linear_onecycle", "pct_start": 0.25, "pct_final": 0.75},
+        optax.linear_onecycle_schedule(TOTAL, RATE, 0.25, 0.75),
+    ),
+    "optax's linear one cycle, other numbers": (
+        {"schedule": "linear_onecycle", "pct_start": 0.5, "div_factor": 4, "final_div_factor": 7.0}
+        | {"pct_final": 0.5 + 2 / EPOCHS},
+        optax.linear_onecycle_schedule(TOTAL, RATE, 0.5, 0.5 + 2 / EPOCHS, 4, 7),
+    ),
+    "optax's piecewise in lines": (
+        {
+            "schedule": "piecewise_linear",
+            "boundaries": (2, 9, 21),
+            "values": (0.1, 0.02, 0.3, 0.04),
+        },
+        optax.piecewise_interpolate_schedule(
+            "linear", 0.1, {2 * PER_EPOCH: 0.2, 9 * PER_EPOCH: 15, 21 * PER_EPOCH: 0.04 / 0.3}
+        ),
+    ),
+    "optax's piecewise in cosines": (
+        {"schedule": "piecewise_cosine", "boundaries": (3, 5), "values": (0.1, 0.02, 0.3)}
+        | {"warmup_epochs": 1, "warmup_learning_rate": 0.1},
+        optax.join_schedules(
+            [
+                optax.constant_schedule(0.1),
+                optax.piecewise_interpolate_schedule(
+                    "cosine", 0.1, {3 * PER_EPOCH: 0.2, 5 * PER_EPOCH: 15}
+                ),
+            ],
+            [PER_EPOCH],
+        ),
+    ),
     "optax's one cycle, other numbers": (
         {"schedule": "onecycle", "pct_start": 0.75, "div_factor": 4, "final_div_factor": 7.0},
         optax.cosine_onecycle_schedule(TOTAL, RATE, 0.75, 4, 7),
@@ -270,7 +328,10 @@ def test_different_schedules_are_lanes_of_one_program(hyperparameters: Any) -> N
 # With these each schedule begins at RATE.
 BEGINS: dict[str, dict[str, Any]] = {
     "piecewise": {"boundaries": (3,), "values": (RATE, 0.5)},
+    "piecewise_linear": {"boundaries": (3,), "values": (RATE, 0.5)},
+    "piecewise_cosine": {"boundaries": (3,), "values": (RATE, 0.5)},
     "onecycle": {"div_factor": 1, "pct_start": 0.5},
+    "linear_onecycle": {"div_factor": 1, "pct_start": 0.5},
 }
 
 
@@ -329,6 +390,7 @@ class TestEnds:
             "polynomial": {"decay_epochs"},
             "cosine_restarts": {"decay_epochs", "m_mul", "t_mul"},
             "onecycle": {"div_factor", "final_div_factor"},
+            "linear_onecycle": {"div_factor", "final_div_factor"},
         }
         for fields in others.values():
             unused = {k: v for k, v in fields.items() if k not in uses.get(schedule, ())}
