@@ -38,8 +38,6 @@ __all__ = ["Store", "code_version", "digest"]
 
 _OTHERS = "Choose another folder for this search, or delete that one."
 
-_FILES = {"search.json", "finished.jsonl", "notes.json", "lock", "states"}
-
 
 class Store:
     """A search's folder: opened or created, and this process's alone until it is closed.
@@ -108,7 +106,7 @@ class Store:
             # A kill before search.json was written leaves the others.
             if "search.json" in names or names <= {"lock", "search.json.new"}:
                 return
-            if names <= _FILES | {f"{name}.new" for name in _FILES}:
+            if names & {"finished.jsonl", "notes.json"}:
                 raise ValueError(
                     f"{self._name} cannot be used: its search.json is missing, so nothing says which"
                     f" search it holds. {_OTHERS}"
@@ -189,7 +187,8 @@ class Store:
         return journal
 
     def _warn(self, what: str) -> None:
-        warnings.warn(f"{self._name}: {what}.", RuntimeWarning, stacklevel=3)
+        # The place that is named is the call of a search's `fit`.
+        warnings.warn(f"{self._name}: {what}.", RuntimeWarning, stacklevel=8)
 
     def finished(self) -> dict[str, dict[str, Any]]:
         """The records of all finished trials, of earlier runs too: trial to record."""

@@ -663,8 +663,9 @@ def test_a_copied_journal_is_not_believed(data: Any, tmp_path: Path, trained: li
         shutil.copy(tmp_path / name / "finished.jsonl", folder)
         search = base_search(folder, RATES)
         warns = pytest.warns(RuntimeWarning, match="lines 1, 2, .* of another search")
-        with warns if name == "data" else contextlib.nullcontext():
+        with warns if name == "data" else contextlib.nullcontext() as caught:
             search.fit(X, y)
+        assert caught is None or caught[0].filename == __file__
         assert_same_tables(tables(search), expected)
 
 
