@@ -27,6 +27,7 @@ VALUES: list[tuple[str, Any, type[Exception], str]] = [
     ("units", "big", TypeError, "units must be an integer or a tuple of integers, .* got 'big'"),
     ("units", 2.5, TypeError, r"units must be .* got 2\.5"),
     ("units", True, TypeError, "units must be .* got True"),
+    ("classes", ["a"], ValueError, r"classes must be a list of at least two labels, got \['a'\]"),
     ("units", (), ValueError, r"units must name at least one layer .* got \(\)"),
     ("units", (4, 0), ValueError, r"units must name .* of at least 1 unit, got \(4, 0\)"),
     ("dense", (4, "a"), TypeError, r"dense must be .* got \(4, 'a'\)"),

@@ -6,6 +6,7 @@ from typing import Any
 
 import flax.linen as nn
 import numpy as np
+from scipy.special import log_softmax
 from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.utils.class_weight import compute_class_weight
@@ -22,6 +23,7 @@ from jaxlstm.estimators.training import (
     TRAINING,
     with_parameters,
 )
+from jaxlstm.grid import programs
 from jaxlstm.train import hyperparameters
 from jaxlstm.train.data import Data, step_weights
 from jaxlstm.train.task import Classification
@@ -32,6 +34,7 @@ PARAMETERS = (RETURN_SEQUENCES, TRAINING, CLASSIFIER, DATA)
 class Classifier(ClassifierMixin, Estimator):
     """What classifiers share."""
 
+    classes: Any
     class_weight: Any
 
     def __sklearn_tags__(self) -> Any:
@@ -48,6 +51,8 @@ class Classifier(ClassifierMixin, Estimator):
         center: Any = None,
     ) -> Targets:
         per_step = self._per_step()
+        if classes is None:
+            classes = getattr(self, "classes", None)
         return reading.labels(y, rows, per_step, type(self).__name__, classes)
 
     def _row_numbers_matter(self) -> bool:
@@ -122,6 +127,24 @@ class Classifier(ClassifierMixin, Estimator):
         """
         rows, values = self._predictions(X)
         return as_given(values, rows) if self._per_step_ else values
+
+    def predict_log_proba(self, X: Any) -> Any:
+        """Logarithms of `predict_proba`, of its shape, finite where a probability rounds to 0."""
+        rows, logits = self._predictions(X, programs.outputs)
+        is_one = isinstance(self.targets_.task, Classification)
+        values = log_softmax(logits, axis=-1) if is_one else -np.logaddexp(0, -logits)
+        return as_given(values, rows) if self._per_step_ else values
+
+    def decision_function(self, X: Any) -> Any:
+        """How much speaks for each class: logits ``[M, C]``, of several labels ``[M, D]``.
+
+        Of two classes ``[M]``, the second one's logit less the first one's, as in scikit-learn: above
+        0 the second is predicted. Per step with an axis T after M, as `predict_proba`.
+        """
+        rows, logits = self._predictions(X, programs.outputs)
+        if isinstance(self.targets_.task, Classification) and logits.shape[-1] == 2:
+            logits = logits[..., 1] - logits[..., 0]
+        return as_given(logits, rows) if self._per_step_ else logits
 
     def predict(self, X: Any) -> Any:
         """Most probable class of each row, ``[M]``; of several labels 0 or 1 for each, ``[M, D]``.

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
@@ -22,6 +25,8 @@ from jaxlstm.estimators.settings import Settings
 from jaxlstm.estimators.targets import Targets
 from jaxlstm.grid import programs
 from jaxlstm.grid.space import Network
+from jaxlstm.train import standardization, trial
+from jaxlstm.train.data import without_padding
 from jaxlstm.train.trial import Weights, takes_lengths
 
 
@@ -61,12 +66,14 @@ class Predictor(Settings):
     def _per_step_(self) -> bool:
         return bool(self.targets_.task.per_step)
 
-    def _predictions(self, X: Any) -> tuple[Sequences, np.ndarray]:
+    def _predictions(
+        self, X: Any, what: Callable[..., np.ndarray] = programs.predict
+    ) -> tuple[Sequences, np.ndarray]:
         """Rows, and the task's predictions of them or of each of their steps."""
         check_is_fitted(self)
         rows = self._check_rows(X, units=self.network_.units)
         padded = self._check_shape(rows)
-        values = programs.predict(
+        values = what(
             self.network_.structure,
             self.network_.hyperparameters,
             Weights(self.params_, self.collections_),
@@ -80,6 +87,35 @@ class Predictor(Settings):
         rows, values = self._predictions(X)
         decoded = self.targets_.decode(values)
         return as_given(decoded, rows) if self._per_step_ else decoded
+
+    def apply(self, X: Any, *, params: Any = None, lengths: Any = None) -> Any:
+        """The network's outputs of rows, to be differentiated, compiled or exported by JAX.
+
+        Rows are standardised where `fit` did so, which `module.apply` with `params_` leaves out.
+
+        Args:
+          X: rows as an array ``[M, ...]``, or a dict of arrays where `fit` got one; may be traced.
+          params: parameters instead of `params_`.
+          lengths: steps of each row, ``[M]``; what lies beyond does not count.
+
+        Returns:
+          A JAX array: of a classifier logits ``[M, C]`` (their softmax, of several labels their
+          sigmoid, is `predict_proba`), of a regressor numbers ``[M, D]`` in the targets' units; per
+          step with an axis T after M.
+        """
+        check_is_fitted(self)
+        structure, h = self.network_.structure, self.network_.hyperparameters
+        weights = Weights(self.params_ if params is None else params, self.collections_)
+        x: Any
+        if structure.inputs:  # X is what the network takes
+            structure, x = dataclasses.replace(structure, inputs=()), jax.tree.map(jnp.asarray, X)
+        else:
+            x = jnp.asarray(X, h.learning_rate.dtype)
+            x = self._as_input(x)
+            x = without_padding(standardization.apply(h.standardization, x), lengths)
+        values, _ = trial.apply(structure, h.fields, weights, x, lengths=lengths)
+        is_numbers = self.targets_.classes is None
+        return structure.task.predictions(values, h.task) if is_numbers else values
 
     def _scored(self, metric: Callable[..., Any], X: Any, y: Any, sample_weight: Any) -> Any:
         y, sample_weight = targets_of(X, y), weight_of(X, sample_weight)

@@ -66,7 +66,7 @@ class Targets:
                 f" {names[counts.argmax()]!r}, has {counts.max()}."
             )
         rare = zip(names, counts.tolist(), strict=True)
-        small = [f"{label!r} ({count})" for label, count in rare if count < folds]
+        small = [f"{label!r} ({count})" for label, count in rare if 0 < count < folds]
         if not small:
             return None
         return (
@@ -141,6 +141,8 @@ def labels(y: Any, rows: Sequences, per_step: bool, name: str, classes: Any = No
     if classes is None:
         encoder.fit(flat)
     else:
+        if isinstance(classes, str) or np.ndim(classes) != 1 or len(set(classes)) < 2:
+            raise ValueError(f"classes must be a list of at least two labels, got {classes!r}.")
         encoder.fit(np.asarray(classes))
         unknown = np.setdiff1d(flat, encoder.classes_).tolist()
         if unknown:

@@ -164,6 +164,7 @@ CLASSIFIER: dict[str, Parameter] = {
     "focal_alpha": Parameter(
         0.25, 'factor of "focal" with one label, as in Keras\'s `CategoricalFocalCrossentropy`.'
     ),
+    "classes": Parameter(None, "all classes, where y may lack some; None: those of y."),
     "class_weight": Parameter(
         None, 'None, "balanced" (scikit-learn\'s) or a dict of class: weight; for one label.'
     ),

@@ -313,6 +313,18 @@ def predict(
     return _in_batches("predict", predictions, structure, hyperparameters, weights, rows)
 
 
+def outputs(
+    structure: Structure, hyperparameters: Any, weights: Weights, x: Any, lengths: Any = None
+) -> np.ndarray:
+    """The network's own outputs of rows, as `predict` gives the task's predictions: logits."""
+
+    def of_network(numbers: Any, weights: Weights, rows: Data) -> Any:
+        return _outputs(structure, numbers, weights, rows.x, rows.lengths)
+
+    rows = Data(x, None, lengths)
+    return _in_batches("outputs", of_network, structure, hyperparameters, weights, rows)
+
+
 def _outputs(structure: Structure, numbers: Any, weights: Weights, x: Any, lengths: Any) -> Any:
     x = without_padding(standardization.apply(numbers.standardization, x), lengths)
     return trial.apply(structure, numbers.fields, weights, x, lengths=lengths)[0]

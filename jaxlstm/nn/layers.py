@@ -222,29 +222,32 @@ class LSTM(nn.Module):
         *,
         initial_carry: Carry | None = None,
         lengths: Array | None = None,
+        mask: Array | None = None,
         train: bool = False,
     ) -> tuple[Array, Carry]:
         """Returns outputs ``[B, T, H]`` and the last carry ``(c, h)``, each ``[B, H]``.
 
-        h is each row's last valid output, what Keras calls ``return_sequences=False``. Randomness
+        h is each row's last valid output, what Keras calls ``return_sequences=False``. Which steps
+        are valid say ``lengths [B]`` or, with gaps, ``mask [B, T]``, see `jaxlstm.lstm`. Randomness
         of the two dropouts, when ``train``, comes from the "dropout" stream.
         """
         x = checked_sequences(x)
         params = _lstm_params(self, x.shape[-1])
-        mask, dtype = None, jnp.result_type(x, params.kernel)
+        recurrent_mask, dtype = None, jnp.result_type(x, params.kernel)
         if _drops("dropout", self.dropout) and train:
             shape = (len(x), x.shape[-1])
             x = x * _draw(self, self.dropout, shape, dtype)[:, None]
         if _drops("recurrent_dropout", self.recurrent_dropout) and train:
             shape = (len(x), self.features)
-            mask = _draw(self, self.recurrent_dropout, shape, dtype)
+            recurrent_mask = _draw(self, self.recurrent_dropout, shape, dtype)
         return lstm(
             params,
             x,
             initial_carry=initial_carry,
             lengths=lengths,
+            mask=mask,
             reverse=self.reverse,
-            recurrent_mask=mask,
+            recurrent_mask=recurrent_mask,
             backend=self.backend,
         )
 
@@ -285,16 +288,29 @@ class Bidirectional(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Array, *, lengths: Array | None = None, train: bool = False
-    ) -> tuple[Array, Array]:
+        self,
+        x: Array,
+        *,
+        initial_carry: Any = None,
+        lengths: Array | None = None,
+        mask: Array | None = None,
+        train: bool = False,
+        return_carry: bool = False,
+    ) -> tuple[Any, ...]:
         """Returns outputs ``[B, T, H or 2H]`` and the last states merged, ``[B, H or 2H]``.
 
         The last state of the backward direction is the one it reaches at a row's first step.
+        ``initial_carry`` is a pair, the forward and the backward direction's ``(c, h)``; with
+        ``return_carry`` a third result is the pair of last carries.
         """
         if self.merge not in MERGES:
             raise ValueError(f"merge must be one of {', '.join(MERGES)}, got {self.merge!r}.")
-        outputs, states = [], []
-        for name, reverse in [("forward", False), ("backward", True)]:
+        if initial_carry is not None and len(initial_carry) != 2:
+            raise ValueError(
+                "initial_carry must be a pair, the (c, h) of the forward and of the backward direction."
+            )
+        outputs, carries = [], []
+        for index, (name, reverse) in enumerate([("forward", False), ("backward", True)]):
             layer = LSTM(
                 self.features,
                 reverse=reverse,
@@ -302,13 +318,15 @@ class Bidirectional(nn.Module):
                 backend=self.backend,
                 name=name,
             )
-            hs, (_, h) = layer(x, lengths=lengths, train=train)
+            start = None if initial_carry is None else initial_carry[index]
+            hs, carry = layer(x, initial_carry=start, lengths=lengths, mask=mask, train=train)
             outputs.append(hs)
-            states.append(h)
-        return (
+            carries.append(carry)
+        merged = (
             merge_directions(outputs[0], outputs[1], self.merge),
-            merge_directions(states[0], states[1], self.merge),
+            merge_directions(carries[0][1], carries[1][1], self.merge),
         )
+        return (*merged, tuple(carries)) if return_carry else merged
 
 
 class Dropout(nn.Module):
@@ -378,23 +396,43 @@ class StackedLSTM(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Array, *, lengths: Array | None = None, train: bool = False
-    ) -> tuple[Array, Array]:
-        """Returns the top layer's outputs ``[B, T, H]`` and its last state ``[B, H]``."""
+        self,
+        x: Array,
+        *,
+        initial_carry: Any = None,
+        lengths: Array | None = None,
+        mask: Array | None = None,
+        train: bool = False,
+        return_carry: bool = False,
+    ) -> tuple[Any, ...]:
+        """Returns the top layer's outputs ``[B, T, H]`` and its last state ``[B, H]``.
+
+        ``initial_carry`` has each layer's, as `LSTM` or `Bidirectional` take it; with
+        ``return_carry`` a third result has each layer's last one.
+        """
         if not isinstance(self.units, Sequence) or not self.units or isinstance(self.units, str):
             raise ValueError(
                 f"units must be a sequence that names at least one layer's units, got {self.units!r}."
             )
         options = {"recurrent_dropout": self.recurrent_dropout, "backend": self.backend}
+        if initial_carry is not None and len(initial_carry) != len(self.units):
+            raise ValueError(
+                f"initial_carry must have one carry for each of {len(self.units)} layers, got"
+                f" {len(initial_carry)}."
+            )
+        carries: list[Any] = []
         hs = x
         for index, features in enumerate(self.units):
             if index:
                 blocks = len(self.output_blocks(index - 1))
                 hs = Dropout(self.dropout, blocks=blocks)(hs, train=train)
-            name = f"lstm_{index}"
+            name, start = f"lstm_{index}", None if initial_carry is None else initial_carry[index]
+            given: Any = {"initial_carry": start, "lengths": lengths, "mask": mask, "train": train}
             if self.bidirectional:
                 layer = Bidirectional(features, self.merge, name=name, **options)
-                hs, h = layer(hs, lengths=lengths, train=train)
+                hs, h, carry = layer(hs, **given, return_carry=True)
             else:
-                hs, (_, h) = LSTM(features, name=name, **options)(hs, lengths=lengths, train=train)
-        return hs, h
+                hs, last = LSTM(features, name=name, **options)(hs, **given)
+                carry, h = last, last[1]
+            carries.append(carry)
+        return (hs, h, tuple(carries)) if return_carry else (hs, h)

@@ -24,7 +24,9 @@ def lstm(
     *,
     initial_carry: Carry | None = None,
     lengths: Array | None = None,
+    mask: Array | None = None,
     reverse: bool = False,
+    time_major: bool = False,
     recurrent_mask: Array | None = None,
     backend: str = "auto",
 ) -> tuple[Array, Carry]:
@@ -42,10 +44,14 @@ def lstm(
     Args:
       params: weights; kernel ``[F, 4H]``, recurrent_kernel ``[H, 4H]``, bias ``[4H]`` or None,
         peephole ``[3, H]`` (rows i, f, o) or None; or a dict of these, as Flax has them.
-      x: sequences, ``[B, T, F]``.
+      x: sequences, ``[B, T, F]``; B may be several axes, as in `flax.linen.RNN`, here and below.
       initial_carry: ``(c, h)``, each ``[B, H]``; zeros by default.
       lengths: valid steps of each row, integers ``[B]`` in ``0..T``; all T by default.
+      mask: instead of lengths which steps are valid, ``[B, T]``, with gaps where there are some: a
+        step that is not leaves the carry as it is and repeats the output before it (0 before the
+        first one), as Keras's ``mask`` does.
       reverse: whether to run backwards in time.
+      time_major: whether x, mask and hs have their axis T first.
       recurrent_mask: factors ``[B, H]`` of h on its way into the recurrent product, the same in
         every step: variational dropout (Gal and Ghahramani, arXiv:1512.05287).
       backend: one of
@@ -79,6 +85,10 @@ def lstm(
       >>> hs.shape, bool((hs[:, -1] == h).all())
       ((2, 5, 4), True)
     """
+    if time_major or mask is not None or getattr(x, "ndim", 3) > 3:
+        options: Any = {"initial_carry": initial_carry, "lengths": lengths, "mask": mask}
+        options |= {"reverse": reverse, "recurrent_mask": recurrent_mask, "backend": backend}
+        return _laid_out(params, _array("x", x), time_major, options)
     params = _checked_params(params)
     x = checked_sequences(x)
     if backend not in BACKENDS:
@@ -132,6 +142,55 @@ def lstm(
     if lengths is not None:
         last = _where_any(lengths, last, jax.tree.map(lambda leaf: leaf.astype(dtype), initial))
     return hs, last
+
+
+def _laid_out(
+    params: Any, x: Array, time_major: bool, options: dict[str, Any]
+) -> tuple[Array, Carry]:
+    """`lstm` of sequences in another layout, or with gaps."""
+    mask = options.pop("mask")
+    if mask is not None:
+        mask = _array("mask", mask, x.shape[:-1]).astype(bool)
+        if options["lengths"] is not None:
+            raise ValueError("mask and lengths say the same: give one of them.")
+    if time_major:
+        x = jnp.moveaxis(x, 0, -2)
+        mask = None if mask is None else jnp.moveaxis(mask, 0, -1)
+    if x.ndim < 3:
+        raise ValueError(f"x must have shape [B, T, F], got {x.shape}.")
+    lead = x.shape[:-2]
+
+    def flat(array: Any) -> Any:
+        array = jnp.asarray(array)
+        if array.shape[: len(lead)] != lead:
+            return array  # which is said where it is checked
+        return array.reshape(-1, *array.shape[len(lead) :])
+
+    def back(array: Array) -> Array:
+        return array.reshape(*lead, *array.shape[1:])
+
+    names = ("initial_carry", "lengths", "recurrent_mask")
+    options |= {name: jax.tree.map(flat, options[name]) for name in names}
+    if mask is None:
+        hs, last = lstm(params, flat(x), **options)
+    else:
+        hs, last = _with_gaps(params, flat(x), flat(mask), options)
+    hs = back(hs)
+    return (jnp.moveaxis(hs, -2, 0) if time_major else hs), jax.tree.map(back, last)
+
+
+def _with_gaps(params: Any, x: Array, mask: Array, options: dict[str, Any]) -> tuple[Array, Carry]:
+    """`lstm` of each row's valid steps on end, whose outputs are then put in their places."""
+    lengths = mask.sum(axis=1, dtype=jnp.int32)
+    order = jnp.argsort(~mask, axis=1, stable=True)
+    options = options | {"lengths": lengths}
+    hs, last = lstm(params, jnp.take_along_axis(x, order[..., None], axis=1), **options)
+    # The place among the valid steps of the last one walked so far.
+    walked = jnp.cumsum(mask, axis=1)
+    place = walked - mask if options["reverse"] else walked - 1
+    is_walked = (place >= 0) & (place < lengths[:, None])
+    place = jnp.clip(place, 0, max(0, x.shape[1] - 1))[..., None]
+    return jnp.where(is_walked[..., None], jnp.take_along_axis(hs, place, axis=1), 0), last
 
 
 def _where_any(lengths: Array, carry: Carry, otherwise: Carry) -> Carry:

@@ -72,8 +72,19 @@ class _Kept(NamedTuple):
     gates: tuple[Array, Array, Array, Array]  # each of shape=(T, B, H)
 
 
+# Rows that a batch of unknown size (of `jax.export`) counts as, and steps.
+_SYMBOLIC = 32
+
+
+def _known(size: Any) -> int:
+    return size if isinstance(size, int) else _SYMBOLIC
+
+
 def keeps_gates(steps: int, batch: int, dtype: Any) -> bool:
     """Whether the gate activations of so many steps and rows are few enough to keep."""
+    if not isinstance(steps, int):
+        return True  # blocks are of a known number of steps
+    batch = _known(batch)
     return 4 * steps * batch * jnp.dtype(dtype).itemsize <= KEPT_BYTES_PER_UNIT
 
 
@@ -158,7 +169,7 @@ def _forward(
 def _block_steps(steps: int, batch: int) -> int:
     """Steps of a block: a divisor of all steps if there is a fitting one."""
     least, most = BLOCK_STEPS
-    wanted = max(1, min(steps, most, max(least, BLOCK_ROWS // max(batch, 1))))
+    wanted = max(1, min(steps, most, max(least, BLOCK_ROWS // max(_known(batch), 1))))
     return next((size for size in range(wanted, least - 1, -1) if steps % size == 0), wanted)
 
 
