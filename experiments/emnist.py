@@ -60,6 +60,8 @@ class Config(Replication):
     """Units of the first layer that the MLP grid varies."""
     mlp_second: tuple[int, ...] = (392, 261, 196)
     """Units of the second one."""
+    mlp_activations: tuple[str, ...] = ("relu", "sigmoid", "tanh")
+    """Activations that it varies."""
     mlp_grid_epochs: int = 15
     """Epochs of each fit of the MLP grid."""
     lstm_epochs: int = 30
@@ -79,6 +81,7 @@ PRESETS = {
         cnn_grid_epochs=(1, 2),
         mlp_first=(8,),
         mlp_second=(4,),
+        mlp_activations=("relu",),
         mlp_grid_epochs=1,
         lstm_epochs=1,
         cnn_epochs=1,
@@ -190,7 +193,7 @@ def _cnn_grid(config: Config, train: SequenceData) -> GridSearch:
 def _mlp_grid(config: Config, train: SequenceData) -> GridSearch:
     grid = {
         "module__units": list(itertools.product(config.mlp_first, config.mlp_second)),
-        "module__activation": ["relu", "sigmoid", "tanh"],
+        "module__activation": list(config.mlp_activations),
         "optimizer": ["adam", "sgd"],
     }
     classifier = FlaxClassifier(MLP(len(train.classes)), epochs=config.mlp_grid_epochs)

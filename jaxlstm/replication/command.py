@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import datetime
 import shlex
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import jax
 import pandas as pd
 import tyro
 from rich.console import Console
 
 from jaxlstm.cli import FLAGS, parse_arguments, settings, user_errors
 from jaxlstm.data import SequenceData
+from jaxlstm.grid import programs
 from jaxlstm.grid.describe import human_bytes, human_seconds
 from jaxlstm.grid.fingerprint import code_version, digest
 from jaxlstm.grid.journal import sealed, unsealed
@@ -77,8 +80,10 @@ def run_replication(
       name: of the module in ``experiments``, and of its folder of results.
       title: of the page.
     """
-    with user_errors():
+    with user_errors(), contextlib.ExitStack() as stack:
         config = _configuration(presets, name)
+        if config.preset == "smoke":
+            stack.enter_context(_compiled_quickly())
         console = Console()
         folder = config.results / name
         if not config.plan:
@@ -110,6 +115,19 @@ def run_replication(
             f" {human_seconds(spent)}; this command {human_seconds(time.perf_counter() - start)}."
         )
         say_report(console, page)
+
+
+@contextlib.contextmanager
+def _compiled_quickly() -> Iterator[None]:
+    """Leaves out most of XLA's optimisations: a few steps are not worth their time to compile."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", before)
+        if not before:
+            programs.clear()
 
 
 def _configuration(presets: Mapping[str, Config], name: str) -> Config:

@@ -173,7 +173,9 @@ def check_header(names: Iterable[str], columns: Iterable[str], where: str) -> No
     for name in columns:
         if name not in names:
             found = ", ".join(map(repr, names)) or "none"
-            raise ValueError(f"{where}: the column {name!r} is missing; columns found: {found}")
+            raise ValueError(
+                f"{where}: the column {name!r} is missing; columns found: {shorten(found, 300)}"
+            )
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"{where}: the column {name!r} appears {names.count(name)} times")

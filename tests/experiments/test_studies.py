@@ -37,7 +37,7 @@ STUDIES: dict[str, dict[str, Any]] = {
         },
         "tables": {"models", "lstm_grid", "cnn_grid", "mlp_grid", "prediction_times"},
         "parts": {
-            "lstm_grid": 6 * 3, "cnn_grid": 48 * 3, "mlp_grid": 6 * 3, "lstm": 2 * 2, "cnn": 4 * 2,
+            "lstm_grid": 6 * 3, "cnn_grid": 48 * 3, "mlp_grid": 2 * 3, "lstm": 2 * 2, "cnn": 4 * 2,
             "mlp": 3 * 2, "cnn_lstm": 2,
         },
     },
@@ -109,6 +109,7 @@ def test_paper_sizes_are_the_reports() -> None:
     assert emnist.widths == (50, 100, 150)
     assert emnist.cnn_grid_epochs == (10, 20)
     assert len(emnist.mlp_first) * len(emnist.mlp_second) * 3 * 2 * 3 == 108
+    assert emnist.mlp_activations == ("relu", "sigmoid", "tanh")
     assert ravdess.phase_epochs == (10, 50)
     assert (ravdess.units, ravdess.grid_units, ravdess.flat_epochs) == (256, 256, 50)
     assert ravdess.rates >= 8
