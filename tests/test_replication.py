@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import joblib
 import numpy as np
 import pandas as pd
@@ -322,3 +323,25 @@ def test_score_of_nothing_known() -> None:
     assert comparison.table["seeds"].isna().all()
     assert comparison.table["std"].tolist()[0] == 0.1
     assert comparison.table["ours"].isna().tolist() == [False, True]
+
+
+@pytest.mark.parametrize("preset", ["smoke", "cpu"])
+def test_only_smoke_compiles_quickly(preset: str, tmp_path: Path, monkeypatch: Any) -> None:
+    """And leaves JAX's setting as it was; what is loaded and trained lies between."""
+    name = "jax_disable_most_optimizations"
+    before = jax.config.read(name)
+    seen = []
+
+    def load(config: Config) -> Mapping[str, SequenceData]:
+        seen.append(jax.config.read(name))
+        raise ValueError("enough")
+
+    monkeypatch.setattr(sys, "argv", ["small", "--preset", preset, "--results", str(tmp_path)])
+    jax.config.update(name, False)
+    try:
+        with pytest.raises(SystemExit):
+            run_replication(PRESETS, load, parts, find, name="small", title="A small study")
+        assert seen == [preset == "smoke"]
+        assert jax.config.read(name) is False
+    finally:
+        jax.config.update(name, before)
