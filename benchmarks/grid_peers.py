@@ -31,7 +31,7 @@ def run_jaxlstm(rows: int, epochs: int, curves: bool) -> dict[str, Any]:
     from sklearn.model_selection import StratifiedKFold
 
     from jaxlstm import GridSearch, LSTMClassifier
-    from jaxlstm.grid import programs
+    from jaxlstm.grid import program_cache
 
     x, y = images(rows)
     grid = [
@@ -55,7 +55,7 @@ def run_jaxlstm(rows: int, epochs: int, curves: bool) -> dict[str, Any]:
     return {
         "seconds": time.perf_counter() - start,
         "refit": search.refit_time_,
-        "compile": programs.compile_seconds(),
+        "compile": program_cache.compile_seconds(),
         "fits": len(search.results_),
         "device": jax.devices()[0].device_kind,
     }

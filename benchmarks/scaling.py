@@ -100,7 +100,7 @@ def serve(setting: Setting, rows: int, epochs: int) -> None:
         os.sched_setaffinity(0, range(setting.cores))
     import jax
 
-    from jaxlstm.grid import programs
+    from jaxlstm.grid import program_cache
 
     device = jax.devices()[0]
     name = "cpu" if device.platform == "cpu" else device.device_kind
@@ -109,15 +109,15 @@ def serve(setting: Setting, rows: int, epochs: int) -> None:
     warm: set[int] = set()
     for line in sys.stdin:
         lanes = int(line)
-        before = programs.compile_seconds()
+        before = program_cache.compile_seconds()
         # A program of "loop" trains one lane; two of them warm up both of the threads.
         first = lanes if setting.layout == "vmap" else min(lanes, 2)
         if first not in warm:
             search(first, rows, 1, setting)
             warm.add(first)
-        compiling = programs.compile_seconds() - before
+        compiling = program_cache.compile_seconds() - before
         answer = {"seconds": search(lanes, rows, epochs, setting), "compile": compiling}
-        if programs.compile_seconds() - before > compiling:
+        if program_cache.compile_seconds() - before > compiling:
             answer["error"] = f"{lanes} lanes: compiled while the clock ran"
         print(json.dumps(answer), flush=True)
 

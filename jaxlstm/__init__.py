@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from jaxlstm import forks  # noqa: F401 - notes forks from now on
 from jaxlstm._lazy import attach
 
 if TYPE_CHECKING:

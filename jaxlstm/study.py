@@ -20,7 +20,6 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxlstm.data import SequenceData
-from jaxlstm.grid import programs
 from jaxlstm.grid.base import LaneSearch
 from jaxlstm.grid.machine import available_cores
 from jaxlstm.held_out import predict_held_out
@@ -105,7 +104,6 @@ def run_study(
     """
     console = console or Console()
     check_writable(folder)
-    compiled = programs.compile_seconds()
     start = time.perf_counter()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Interrupted: ")  # said below, with the way on
@@ -114,8 +112,7 @@ def run_study(
         _say_interrupted(search, console)
         raise KeyboardInterrupt
     wall = time.perf_counter() - start
-    # Programs compile in the workers, side by side: their share of the wall clock.
-    compiling = (programs.compile_seconds() - compiled) / search.plan_.workers
+    compiling = search.compile_time_
     seconds = {
         "compile": compiling,
         "search": max(0.0, wall - search.refit_time_ - compiling),

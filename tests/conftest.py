@@ -48,10 +48,10 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
     """Lets all programs go after a file that leaves memory's map half full, see `MOST_MAPPED`."""
     if nextitem is None or nextitem.path != item.path:
-        from jaxlstm.grid import programs
+        from jaxlstm.grid import program_cache
 
-        if programs._mapped() > 0.4:
-            programs.clear()
+        if program_cache._mapped() > 0.4:
+            program_cache.clear()
             jax.clear_caches()
             gc.collect()
 
@@ -59,14 +59,14 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
 @pytest.fixture(scope="module")
 def optimised() -> Iterator[None]:
     """Programs compiled as users have them: without optimisations other shapes give other bits."""
-    from jaxlstm.grid import programs
+    from jaxlstm.grid import program_cache
 
     before = os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1"
     jax.config.update("jax_disable_most_optimizations", False)
-    programs.clear()
+    program_cache.clear()
     yield
     jax.config.update("jax_disable_most_optimizations", before)
-    programs.clear()
+    program_cache.clear()
 
 
 @pytest.fixture

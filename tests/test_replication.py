@@ -119,7 +119,7 @@ def command(monkeypatch: Any, *arguments: object) -> None:
 
 
 def tables(folder: Path) -> list[pd.DataFrame]:
-    results = pd.read_csv(folder / "results.csv").drop(columns="fit_seconds")
+    results = pd.read_csv(folder / "results.csv").drop(columns=["fit_seconds", "compile_seconds"])
     return [results, pd.read_csv(folder / "curves.csv")]
 
 

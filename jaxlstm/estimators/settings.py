@@ -19,6 +19,7 @@ from sklearn.exceptions import DataConversionWarning
 from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 
+from jaxlstm import forks
 from jaxlstm.estimators import targets as reading
 from jaxlstm.estimators.inputs import (
     Sequences,
@@ -146,6 +147,7 @@ class Settings(BaseEstimator):
             on needs, else as they are.
           by: the row numbers that say what it needs; None: all.
         """
+        forks.check()
         if isinstance(X, Mapping):
             raise TypeError(
                 f"{type(self).__name__} takes one array; a dict of arrays is for a Flax module of your"
@@ -334,9 +336,7 @@ class Settings(BaseEstimator):
             )
         if targets.task.per_step and len(own) < 2:
             raise ValueError("return_sequences=True needs rows of several steps, X [N, T, F].")
-        shape = _output_shape(
-            module, structure.inputs, (1, *own), data.x.dtype, data.lengths is not None
-        )
+        shape = _output_shape(structure, (1, *own), data.x.dtype, data.lengths is not None)
         steps = own[:1] if targets.task.per_step else ()
         if shape != (1, *steps, targets.outputs):
             wanted = "[B, T, " if targets.task.per_step else "[B, "
@@ -349,26 +349,11 @@ class Settings(BaseEstimator):
             )
 
 
-@functools.lru_cache(maxsize=256)
-def _output_shape(
-    module: nn.Module,
-    inputs: tuple[Input, ...],
-    shape: tuple[int, ...],
-    dtype: Any,
-    is_ragged: bool,
-) -> Any:
+def _output_shape(structure: Structure, shape: tuple[int, ...], dtype: Any, is_ragged: bool) -> Any:
     """What a module returns for one row: a shape, or its type where that is no array."""
-    key = jax.eval_shape(lambda: programs.random_key(0))
-    lengths = jax.ShapeDtypeStruct((1,), np.int32) if is_ragged else None
-
-    def call(row: Any, key: Any, lengths: Any) -> Any:
-        row = network_input(inputs, row)
-        streams = {"params": key, "dropout": key}
-        given = call_arguments(module, False, lengths, row)
-        return module.init_with_output(streams, row, **given)[0]
-
+    module = structure.module
     try:
-        outputs = jax.eval_shape(call, jax.ShapeDtypeStruct(shape, dtype), key, lengths)
+        return programs.output_shape(structure, jax.ShapeDtypeStruct(shape, dtype), is_ragged)
     except TypeError as error:
         held = {field.name: getattr(module, field.name, 0) for field in dataclasses.fields(module)}
         unset = [name for name in held if held[name] is None and name not in ("parent", "name")]
@@ -378,7 +363,6 @@ def _output_shape(
             f"{type(module).__name__} has None for a size ({', '.join(unset)}): give the number; a"
             " field named classes, num_classes or outputs that is None becomes that of y."
         ) from error
-    return getattr(outputs, "shape", type(outputs).__name__)
 
 
 def _unhashable(module: nn.Module) -> str:

@@ -18,9 +18,10 @@ from sklearn.utils.metadata_routing import process_routing
 from sklearn.utils.validation import check_is_fitted
 
 from jaxlstm.estimators.inputs import DictRows, targets_of, weight_of
-from jaxlstm.grid import cluster, processes
+from jaxlstm.grid import processes, program_cache
 from jaxlstm.grid.checkpoint import Checkpoint
 from jaxlstm.grid.html import search_html
+from jaxlstm.grid.measure import with_memory
 from jaxlstm.grid.outcome import INTERRUPTED, Outcome
 from jaxlstm.grid.plan import Plan, make_plan
 from jaxlstm.grid.prepare import Prepared, estimator_of
@@ -237,10 +238,13 @@ class LaneSearch(BaseSearchCV):
         session = Session(self, prepared, scoring)
         for name in ("best_estimator_", "refit_time_"):
             self.__dict__.pop(name, None)  # of an earlier fit, which this one may not come to
+        compiled = program_cache.compile_seconds()
         with session.opened_checkpoint(routed):
             self._try(session)
             self.interrupted_ = session.is_interrupted
             self._collect(session)
+            compiled = program_cache.compile_seconds() - compiled
+            self.compile_time_ = session.compile_time(compiled)
             if self.refit and not self.interrupted_:
                 self._refit(session, X, y, routed.fit)
             broken = session.checkpoint.store.broken if session.checkpoint else None
@@ -310,14 +314,12 @@ class LaneSearch(BaseSearchCV):
         )
         self.cv_results_ |= {name: np.asarray(values) for name, values in session.columns.items()}
         problem = session.problem
-        # What was trained here is compiled, so that reading the programs' memory costs nothing;
-        # trials that were trained in several calls may be grouped otherwise here.
-        is_one = session.executions == 1 and cluster.active_cluster(self.n_jobs) is None
         plan = session.plan
+        # Trials that were trained in several calls may be grouped otherwise here.
         if plan is None or session.executions > 1:
             plan = self._plan(problem, False, layout=session.layout)
-        elif is_one and plan.layout == "loop" and session.trained and not self.interrupted_:
-            plan = self._plan(problem, True, layout="loop")
+        if plan.layout == "loop":
+            plan = with_memory(plan, problem)
         groups = {
             problem.trials[place].index: number
             for number, group in enumerate(plan.groups)
@@ -395,7 +397,7 @@ class LaneSearch(BaseSearchCV):
         if not isinstance(last.random_state, Integral):
             # The winner can be trained again by anybody.
             last.random_state = prepared.refit_seed
-        start = time.perf_counter()
+        start, compiled = time.perf_counter(), program_cache.compile_seconds()
         last._checkpoint = checkpoint = session.refit_checkpoint()
         try:
             with warnings.catch_warnings():
@@ -413,6 +415,8 @@ class LaneSearch(BaseSearchCV):
             return
         finally:
             last.__dict__.pop("_checkpoint", None)
-        self.refit_time_ = time.perf_counter() - start
+            compiling = program_cache.compile_seconds() - compiled
+            self.compile_time_ += compiling
+        self.refit_time_ = time.perf_counter() - start - compiling
         if hasattr(self.best_estimator_, "feature_names_in_"):
             self.feature_names_in_ = self.best_estimator_.feature_names_in_

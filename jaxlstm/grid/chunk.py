@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
@@ -12,10 +12,11 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from jaxlstm.grid import processes, programs
+from jaxlstm.grid import processes, program_cache
 from jaxlstm.grid.checkpoint import Checkpoint
 from jaxlstm.grid.groups import lane_epochs
 from jaxlstm.grid.lanes import Devices, Lanes
+from jaxlstm.grid.machine import is_out_of_memory, saying
 from jaxlstm.grid.outcome import LaneRun, Outcome, Progress
 from jaxlstm.grid.plan import Chunk, Plan
 from jaxlstm.grid.space import Problem, Trial
@@ -54,9 +55,15 @@ class Run:
 
     def __post_init__(self) -> None:
         devices = jax.devices() if self.plan.layout == "vmap" else jax.local_devices()[:1]
-        self.devices = Devices(self.problem, self.plan.layout, devices)
+        with saying("the data does not fit on the device: a search has layout='stream' for it"):
+            self.devices = Devices(self.problem, self.plan.layout, devices)
         # The host reads an accelerator's metrics an epoch late, so that the device never waits.
         self.late = 0 if devices[0].platform == "cpu" else 1
+
+
+def _now() -> np.ndarray:
+    """Seconds for which this thread has worked, and for which it has waited for programs."""
+    return np.array([program_cache.clock(), program_cache.waited_seconds()])
 
 
 class ChunkRun:
@@ -74,6 +81,7 @@ class ChunkRun:
         self.row = np.zeros((1, *x.shape[1:]), x.dtype)
         self.slots: list[LaneRun | None] = []
         self.pending: deque[tuple[list[LaneRun | None], np.ndarray, Metrics]] = deque()
+        self.since = _now()  # the end of the last epoch
         self.epoch_seconds = 0.0
 
     def _lane_runs(self, chunk: Chunk) -> Iterator[LaneRun]:
@@ -98,8 +106,11 @@ class ChunkRun:
             except jax.errors.JaxRuntimeError as error:
                 least = 1 if self.run.devices.mesh is None else self.run.devices.mesh.size
                 alone = jax.process_count() == 1  # else others may have had memory
-                if "RESOURCE_EXHAUSTED" not in str(error) or slots <= least or not alone:
+                if not is_out_of_memory(error) or not alone:
                     raise
+                if slots <= least:
+                    with saying(self._more_memory()):
+                        raise
                 before, slots = slots, max(least, slots // 2 // least * least)
                 logger.warning(
                     "out of memory: %d lanes at a time instead of %d, those in work begin again",
@@ -109,6 +120,17 @@ class ChunkRun:
                 self._begin_again()
             if self.run.queue.stopped:
                 return
+
+    def _more_memory(self) -> str:
+        """What helps where one lane finds no memory."""
+        network = self.problem.trials[self.chunk.lanes[0].trials[0]].network
+        cures = [f"use a smaller batch_size than {network.batch_size} or a smaller network"]
+        if self.run.plan.layout != "stream":
+            cures.append("layout='stream', which keeps the data off the device")
+        if self.run.plan.workers > 1:
+            cures.append(f"fewer n_jobs than {self.run.plan.workers}")
+        cures.append("a memory_limit, so that a search plans for less")
+        return "; or ".join(cures)
 
     def _begin_again(self) -> None:
         """Puts the lanes in work back: their states are lost."""
@@ -126,7 +148,7 @@ class ChunkRun:
         self.lanes = Lanes(self.problem, self.group, run.devices, self.variant, slots)
         if run.checkpoint:
             run.checkpoint.states.begin(self.name)
-        start = time.perf_counter()
+        self.since = _now()
         while True:
             self._fill()
             if not any(self.slots):
@@ -135,15 +157,16 @@ class ChunkRun:
             run.queue.is_ready(self.chunk.group)
             while len(self.pending) > (0 if self._reads_now() else run.late):
                 self._record()
-            now = time.perf_counter()
-            self._share_time(now - start)
-            start = now
+            now = _now()
+            self._share_time(*(now - self.since))
+            self.since = now
             self._end_lanes()
             if run.queue.stopped:
                 self._save()
                 return
             if run.checkpoint and run.checkpoint.states.is_due(self.name):
-                self._save()
+                with self._aside():
+                    self._save()
             self._narrow()
         self._drop_saves()
 
@@ -206,11 +229,19 @@ class ChunkRun:
             if self.run.progress:
                 self.run.progress.epoch(self._last_trial(lane_run).index, lane_run.curves)
 
-    def _share_time(self, seconds: float) -> None:
+    def _share_time(self, seconds: float, compile_seconds: float) -> None:
         self.epoch_seconds = seconds
         working = [lane_run for lane_run in self.slots if lane_run is not None]
         for lane_run in working:
             lane_run.seconds += seconds / len(working)
+            lane_run.compile_seconds += compile_seconds / len(working)
+
+    @contextlib.contextmanager
+    def _aside(self) -> Iterator[None]:
+        """Its time is no lane's training."""
+        start = _now()
+        yield
+        self.since += _now() - start
 
     def _end_lanes(self) -> None:
         """Ends the trials that are due and frees the slots of lanes that have none left."""
@@ -235,7 +266,8 @@ class ChunkRun:
                     outcome.run = dataclasses.replace(lane_run, curves=curves, state=own)
                 lane_run.read += 1
                 if trial.index not in self.run.outcomes:
-                    self.run.finish(trial, outcome)
+                    with self._aside():
+                        self.run.finish(trial, outcome)
                 if lane_run.read == len(lane_run.lane.trials):
                     self.slots[slot] = lane_run = None
 
@@ -260,7 +292,7 @@ class ChunkRun:
         left = max(lane_epochs(self.problem, one.lane) - one.launched for one in self.slots if one)
         saved = left * self.epoch_seconds * (1 - len(kept) / len(self.slots))
         # A matter of clocks: one process decides for all.
-        if not processes.from_first(lambda: saved >= 2 * programs.seconds_a_program()):
+        if not processes.from_first(lambda: saved >= 2 * program_cache.seconds_a_program()):
             return
         while self.pending:
             self._record()

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
+import logging
 import pickle
 import threading
 import uuid
@@ -20,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import joblib
 import numpy as np
+from joblib._parallel_backends import LokyBackend
 from joblib.parallel import MultiprocessingBackend, get_active_backend
 
 from jaxlstm.grid import programs, run
@@ -29,12 +32,24 @@ from jaxlstm.grid.outcome import INTERRUPTED, LaneRun, Outcome, Progress
 from jaxlstm.grid.plan import Chunk, Plan
 from jaxlstm.grid.space import Problem, Trial
 
+logger = logging.getLogger("jaxlstm")
+
 # Tasks a worker: several, so that none waits long for the last; where lanes run side by side a task
 # should hold many.
 TASKS_A_WORKER = {"loop": 4, "vmap": 1, "stream": 4}
 
 # Without these a Ray pool does not survive the death of a worker.
 RAY_RESTARTS = {"max_restarts": 2, "max_task_retries": 2}
+
+# How often loky's workers are started anew where one has died.
+LOKY_RESTARTS = 2
+
+
+# Errors of loky, Dask and Ray by which they say that a worker has died, once too often.
+DEATHS = {
+    *("BrokenProcessPool", "BrokenExecutor", "TerminatedWorkerError", "KilledWorker"),
+    *("RayActorError", "ActorDiedError", "WorkerCrashedError", "OutOfMemoryError"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,34 +128,81 @@ def execute(
         keep_weights,
         programs.settings(),
     )
-    with _parallel(cluster) as parallel:
-        chunks = cut(
-            plan,
-            problem,
-            set(outcomes),
-            TASKS_A_WORKER[plan.layout] * cluster.backend.effective_n_jobs(cluster.n_jobs),
-        )
-        key, packed = uuid.uuid4().hex, _published(cluster.backend, _pack(shared))
-        tasks = (
-            joblib.delayed(_train)(key, packed, chunk, _begun(problem, chunk, runs))
-            for chunk in chunks
-        )
-        with contextlib.suppress(KeyboardInterrupt), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=r"\d+ tasks (which were|have been)")
-            for found in parallel(tasks):
-                for outcome in found:
-                    # A task may run twice, and Ctrl-C reaches workers of this machine, too.
-                    if outcome.trial in outcomes or outcome.status == INTERRUPTED:
-                        continue
-                    outcome.run = _with_key(outcome.run)
-                    outcomes[outcome.trial] = outcome
-                    if checkpoint:
-                        checkpoint.add(problem, trials[outcome.trial], outcome, keep_weights)
-                    if progress:
-                        progress.finished(outcome)
+    is_kept = checkpoint is not None
+    with contextlib.suppress(KeyboardInterrupt), _naming_deaths(outcomes, problem, is_kept):
+        for found in _results(cluster, shared, outcomes, runs):
+            for outcome in found:
+                # A task may run twice, and Ctrl-C reaches workers of this machine, too.
+                if outcome.trial in outcomes or outcome.status == INTERRUPTED:
+                    continue
+                outcome.run = _with_key(outcome.run)
+                outcomes[outcome.trial] = outcome
+                if checkpoint:
+                    checkpoint.add(problem, trials[outcome.trial], outcome, keep_weights)
+                if progress:
+                    progress.finished(outcome)
     if checkpoint:
         checkpoint.drop_finished(problem, outcomes)  # lanes in work in a run without a cluster
     return run.in_order(problem, outcomes)
+
+
+def _results(
+    cluster: Cluster,
+    shared: _Shared,
+    done: Mapping[int, Outcome],
+    begun: Mapping[int, LaneRun],
+) -> Iterator[list[Outcome]]:
+    """Runs the tasks of all trials that are not done, and gives what comes back of each.
+
+    Where a worker dies, Dask and Ray do its task again; for loky, whose other workers end with it,
+    that happens here.
+    """
+    plan, problem = shared.plan, shared.problem
+    key, content = uuid.uuid4().hex, _pack(shared)
+    for restarts in itertools.count():
+        with _parallel(cluster) as parallel:
+            packed = _published(cluster.backend, content)
+            wanted = TASKS_A_WORKER[plan.layout] * cluster.backend.effective_n_jobs(cluster.n_jobs)
+            tasks = (
+                joblib.delayed(_train)(key, packed, chunk, _begun(problem, chunk, begun))
+                for chunk in cut(plan, problem, set(done), wanted)
+            )
+            try:
+                with warnings.catch_warnings():
+                    warnings.filterwarnings("ignore", message=r"\d+ tasks (which were|have been)")
+                    yield from parallel(tasks)
+                return
+            except Exception as error:
+                is_again = isinstance(cluster.backend, LokyBackend) and restarts < LOKY_RESTARTS
+                if not _is_death(error) or not is_again:
+                    raise
+                logger.warning(
+                    "a worker process has died, perhaps for lack of memory: fits in work begin again"
+                )
+
+
+def _is_death(error: Exception) -> bool:
+    return bool({cls.__name__ for cls in type(error).__mro__} & DEATHS)
+
+
+@contextlib.contextmanager
+def _naming_deaths(done: Mapping[int, Outcome], problem: Problem, is_kept: bool) -> Iterator[None]:
+    """Says of a worker that has died what is left of the search."""
+    try:
+        yield
+    except Exception as error:
+        if not _is_death(error):
+            raise
+        way_on = "Give checkpoint_dir to keep them another time."
+        if is_kept:
+            way_on = (
+                "They are kept in checkpoint_dir: call fit again, and it goes on with the rest."
+            )
+        raise RuntimeError(
+            "a worker process has died, most likely because memory ran out: use fewer n_jobs, a smaller"
+            f" batch_size or a machine with more memory. {len(done)} of {len(problem.trials)} fits were"
+            f" finished. {way_on}"
+        ) from error
 
 
 def cut(plan: Plan, problem: Problem, done: set[int], tasks: int) -> list[Chunk]:

@@ -73,11 +73,14 @@ def share_runs(problem: Problem, validation_freq: int = 1) -> list[Lane]:
     own: where it is validated depends on where it ends.
     """
     members: dict[Any, list[int]] = {}
+    run_keys: dict[int, Any] = {}  # of a network, which its folds and seeds mostly share
     for place, trial in enumerate(problem.trials):
         key: Any = place
         network = trial.network
         if not network.counts_epochs and shares_run(network, validation_freq):
-            key = network.run_key, trial.variant, trial.rows, trial.seed
+            if id(network) not in run_keys:
+                run_keys[id(network)] = network.run_key
+            key = run_keys[id(network)], trial.variant, trial.rows, trial.seed
         members.setdefault(key, []).append(place)
     return [
         Lane(tuple(sorted(places, key=lambda place: problem.trials[place].network.epochs)))

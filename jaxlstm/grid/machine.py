@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,26 @@ def resolve_workers(n_jobs: int | None) -> int:
     if n_jobs == 0:
         raise ValueError("n_jobs must not be 0: give a number of cores, or -1 or None for all.")
     return int(max(1, cores + 1 + n_jobs) if n_jobs < 0 else n_jobs)
+
+
+@contextlib.contextmanager
+def saying(cure: str) -> Iterator[None]:
+    """Adds to an error of a device that is out of memory what helps.
+
+    Args:
+      cure: half a sentence.
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if not is_out_of_memory(error) or "memory ran out" in str(error):
+            raise
+        raise jax.errors.JaxRuntimeError(f"memory ran out: {cure}. ({error})") from error
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device has no memory left."""
+    return "RESOURCE_EXHAUSTED" in str(error)
 
 
 def memory_at_hand(devices: Sequence[Any]) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from typing import Any
 
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlstm.grid import programs
+from jaxlstm.grid.program_cache import Memory
 from jaxlstm.grid.space import Problem, Trial, pad_rows
 from jaxlstm.train.data import Data
 from jaxlstm.train.trial import Rows, Structure
@@ -43,10 +45,10 @@ def state_bytes(problem: Problem, trial: Trial, structure: Structure) -> int:
     return tree_bytes(state._replace(key=words))
 
 
-def program_for(
-    problem: Problem, trial: Trial, structure: Structure, layout: str, slots: int, mesh: Any
-) -> tuple[Any, Any]:
-    """The training program of a group, compiled, and the shapes of its arguments.
+def arguments_for(
+    problem: Problem, trial: Trial, structure: Structure, layout: str, slots: int
+) -> Any:
+    """The shapes of the arguments of a group's training program.
 
     Args:
       problem: its data and row lists.
@@ -54,7 +56,6 @@ def program_for(
       structure: the group's.
       layout: see `programs.train_program`.
       slots: lanes of the program.
-      mesh: devices of the program, for "vmap".
     """
     data = _shapes(problem.datasets[trial.variant])
     numbers = _shapes(trial.network.hyperparameters)
@@ -64,29 +65,34 @@ def program_for(
     flag = jax.ShapeDtypeStruct((), bool)
     if layout == "loop":
         rows = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), tables)
-        args: Any = (state, numbers, data, rows, flag, flag)
-    else:
-        state, numbers, flag = _shapes((state, numbers, flag), slots)
-        fold = jax.ShapeDtypeStruct((slots,), jnp.int32)
-        args = (state, numbers, data, tables, flag, flag, fold)
-    return programs.train_program(structure, layout, args, mesh), args
+        return state, numbers, data, rows, flag, flag
+    state, numbers, flag = _shapes((state, numbers, flag), slots)
+    fold = jax.ShapeDtypeStruct((slots,), jnp.int32)
+    return state, numbers, data, tables, flag, flag, fold
 
 
-def program_bytes(program: Any, data: Data, at_once: int = 1) -> int:
-    """Bytes that a running program holds beside the data set; 0 where XLA does not say.
+def running_bytes(memory: Memory | None, data: Data, at_once: int = 1) -> int:
+    """Bytes that a running program holds beside the data set; 0 where its memory is not known.
 
     ``at_once`` epochs are in flight: an accelerator has its temporary arrays for each.
     """
-    memory = program.memory_analysis()
     if memory is None:
         return 0
-    total = (
-        memory.argument_size_in_bytes
-        + memory.output_size_in_bytes
-        + memory.temp_size_in_bytes * at_once
-        - memory.alias_size_in_bytes
-    )
+    total = memory.arguments + memory.outputs + memory.temporary * at_once - memory.shared
     return max(0, total - tree_bytes(data))
+
+
+def with_memory(plan: Any, problem: Problem) -> Any:
+    """A plan of lanes one at a time, with the memory of the programs that have run."""
+
+    def measured(one: Any) -> Any:
+        first = problem.trials[one.lanes[0].trials[0]]
+        args = arguments_for(problem, first, one.structure, "loop", 1)
+        memory = programs.train_memory(one.structure, "loop", args)
+        data = problem.datasets[first.variant]
+        return dataclasses.replace(one, bytes=running_bytes(memory, data))
+
+    return dataclasses.replace(plan, groups=tuple(measured(one) for one in plan.groups))
 
 
 def micro_batch_seconds(

@@ -21,6 +21,7 @@ from flax.errors import InvalidRngError
 from jax import lax
 
 from jaxlstm.grid import programs
+from jaxlstm.grid.program_cache import compiled
 from jaxlstm.train import trial
 from jaxlstm.train.data import Data, Input, take
 from jaxlstm.train.trial import Mixing, Structure, Weights
@@ -84,9 +85,7 @@ def _found(
 
     options = {"xla_backend_optimization_level": 0}
     try:
-        program = programs._compiled(
-            "mixing", (module, names, inputs), run, (*args[0], fields), options
-        )
+        program = compiled("mixing", (module, names, inputs), run, (*args[0], fields), options)
     except InvalidRngError as error:
         raise ValueError(
             f"{type(module).__name__} draws random numbers also where it does not train, so predictions"

@@ -32,7 +32,8 @@ class Outcome:
     curves: dict[str, list[float]]
     params: Any = None
     collections: Any = None
-    fit_seconds: float = 0.0  # its share of the lanes' training time
+    fit_seconds: float = 0.0  # its share of the lanes' training time, once compiled
+    compile_seconds: float = 0.0  # its share of the time for which its lanes waited for programs
     failed: str | None = None  # why it has no result
     scores: Any = None  # what `on_finish` returned
     last: int = -1  # place in the curves of the epoch whose weights it ended with
@@ -56,6 +57,7 @@ class Outcome:
         return {
             "curves": self.curves,
             "fit_seconds": self.fit_seconds,
+            "compile_seconds": self.compile_seconds,
             "failed": self.failed,
             "scores": self.scores,
             "last": self.last,
@@ -85,6 +87,7 @@ class LaneRun:
     lane: Lane
     curves: dict[str, list[float]]
     seconds: float = 0.0
+    compile_seconds: float = 0.0  # since a trial of the lane ended
     best: int = -1  # place in the curves of the best epoch so far
     launched: int = 0  # epochs started, of which the host may not have seen the last
     read: int = 0  # trials of the lane that are done
@@ -144,10 +147,12 @@ class LaneRun:
                 if (place + 1) % validation_freq and place + 1 != trial.network.epochs:
                     curves[name][place] = np.nan
         keeps_best = trial.network.keeps_best and self.best >= 0
+        compile_seconds, self.compile_seconds = self.compile_seconds, 0.0
         return Outcome(
             trial.index,
             curves,
             fit_seconds=self.seconds,
+            compile_seconds=compile_seconds,
             failed=self.failed,
             last=self.best if keeps_best else self.epochs - 1,
             stopped_early=self.stopped and not self.failed and self.epochs < trial.network.epochs,
@@ -166,7 +171,7 @@ class LaneRun:
     @classmethod
     def from_meta(cls, meta: Mapping[str, Any], state: State) -> LaneRun:
         """The reverse of `to_meta`, of no trials yet."""
-        run = cls(Lane(()), meta["curves"], meta["seconds"], meta["best"], state=state)
+        run = cls(Lane(()), meta["curves"], meta["seconds"], best=meta["best"], state=state)
         run.launched = run.epochs
         run.stopped, run.failed = meta["stopped"], meta["failed"]
         return run

@@ -24,6 +24,7 @@ from jaxlstm.grid.groups import (
 )
 from jaxlstm.grid.html import plan_html
 from jaxlstm.grid.machine import memory_at_hand, resolve_workers
+from jaxlstm.grid.program_cache import Memory
 from jaxlstm.grid.space import Problem
 from jaxlstm.grid.stream import chunk_bytes
 from jaxlstm.train.trial import Structure
@@ -233,13 +234,14 @@ def make_plan(
       validation_freq: see `jaxlstm.grid.run.execute`.
 
     Raises:
-      ValueError: an unknown layout, or a lane that does not fit into memory.
+      ValueError: an unknown layout, or a lane that does not fit into memory or ``memory_limit``.
     """
     devices = tuple(jax.devices())
     if layout not in ("auto", *programs.LAYOUTS):
         raise ValueError(f"layout must be auto, loop, vmap or stream, got {layout!r}.")
     workers = resolve_workers(n_jobs)
-    make = _Planner(problem, devices, workers, memory_limit, validation_freq)
+    may_choose = layout == "auto"
+    make = _Planner(problem, devices, workers, memory_limit, validation_freq, may_choose)
     if layout != "auto":
         return make.plan(layout, measure)
     if jax.process_count() > 1:
@@ -260,8 +262,10 @@ class _Planner:
     workers: int
     memory_limit: int | None
     validation_freq: int
+    may_choose: bool = False  # whether the layout is for the planner to choose
 
     def __post_init__(self) -> None:
+        self.given_limit = self.memory_limit
         self.platform = self.devices[0].platform
         self.data_bytes = sum(measuring.tree_bytes(data) for data in self.problem.datasets)
         if self.memory_limit is None:
@@ -293,6 +297,7 @@ class _Planner:
         # Programs compile side by side.
         with ThreadPoolExecutor(self.workers if measure else 1) as pool:
             groups = list(pool.map(build, sharings))
+        self._check_limit(groups, layout)
         chunks = []
         for number, one in enumerate(groups):
             for lanes in self._by_variant(one.lanes):
@@ -334,11 +339,10 @@ class _Planner:
             size = 3 * state + chunk_bytes(data, one.structure.micro_batch)
             measure = False
         while measure:
-            program, args = measuring.program_for(
-                self.problem, first, one.structure, layout, slots, mesh
-            )
-            at_once = 1 if self.platform == "cpu" else 2
-            size = measuring.program_bytes(program, self.problem.datasets[first.variant], at_once)
+            args = measuring.arguments_for(self.problem, first, one.structure, layout, slots)
+            program = programs.train_program(one.structure, layout, args, mesh)
+            data, at_once = self.problem.datasets[first.variant], 1 if self.platform == "cpu" else 2
+            size = measuring.running_bytes(Memory.of(program), data, at_once)
             # New lanes are put together beside the states of those in work.
             size += copies * slots * state
             limit = self.memory_limit
@@ -364,6 +368,22 @@ class _Planner:
             padded_share(self.problem, one),
             state,
         )
+
+    def _check_limit(self, groups: Sequence[Group], layout: str) -> None:
+        """Refuses a limit below what one lane takes at the very least."""
+        if self.given_limit is None:
+            return
+        largest = max(groups, key=lambda one: max(one.bytes, one.state_bytes))
+        taken = max(largest.bytes, largest.state_bytes)
+        least = taken if layout == "stream" else taken + self.data_bytes
+        if layout == "stream" and self.may_choose:  # chunks can be larger than all the data
+            least = min(least, largest.state_bytes + self.data_bytes)
+        if least > self.given_limit:
+            raise ValueError(
+                f"memory_limit={self.given_limit} is less than one lane of"
+                f" {type(largest.structure.module).__name__} needs with its data: give {least} bytes"
+                f" ({human_bytes(least)}) at the least, or None for what is free."
+            )
 
     def _by_variant(self, lanes: Sequence[Lane]) -> list[list[Lane]]:
         """Lanes apart by the version of the data set that they read."""

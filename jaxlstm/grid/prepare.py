@@ -16,6 +16,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils.validation import _num_samples, indexable
 
+from jaxlstm import forks
 from jaxlstm.estimators import targets as reading
 from jaxlstm.estimators.inputs import (
     DictRows,
@@ -101,6 +102,7 @@ class Prepared:
         split_params: Mapping[str, Any] | None = None,
     ):
         estimator_of(estimator)
+        forks.check()
         y = targets_of(X, y)
         if y is None:
             raise ValueError("y is missing: a search needs the target of each row.")

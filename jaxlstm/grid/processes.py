@@ -7,8 +7,10 @@ So nothing that a clock, the free memory or a file says is decided in more than 
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -17,6 +19,8 @@ from jax.experimental import multihost_utils
 
 from jaxlstm.grid.machine import memory_at_hand
 from jaxlstm.grid.store import Store
+
+logger = logging.getLogger("jaxlstm")
 
 
 def gathered(value: Any) -> list[Any]:
@@ -52,6 +56,40 @@ def from_first(make: Callable[[], Any]) -> Any:
     if failure is not None:
         raise failure
     return result
+
+
+#: Words by which a broken connection is told from other errors of JAX's runtime.
+_CONNECTION = ("gloo", "nccl", "connection", "heartbeat", "coordination service", "unavailable")
+
+
+@contextlib.contextmanager
+def naming_dead_peers(is_kept: bool) -> Iterator[None]:
+    """Says that another process has died where an error of the runtime means it.
+
+    Args:
+      is_kept: whether finished fits are saved.
+
+    Raises:
+      RuntimeError: the same, with what to do. It is logged at once as well: where the first process
+        has died, JAX ends the others soon after.
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        words = str(error).lower()
+        if jax.process_count() == 1 or not any(word in words for word in _CONNECTION):
+            raise
+        way_on = "give checkpoint_dir to keep what is finished"
+        if is_kept:
+            way_on = (
+                "what is finished is kept in checkpoint_dir, and the same search goes on from there"
+            )
+        message = (
+            f"another of the {jax.process_count()} JAX processes has died or is out of reach, so that"
+            f" this one cannot go on: start all of them again; {way_on}."
+        )
+        logger.error(message)
+        raise RuntimeError(message) from error
 
 
 def check_same(parts: Mapping[str, str]) -> None:

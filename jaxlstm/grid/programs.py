@@ -1,4 +1,4 @@
-"""Compiled programs, each compiled once a process and shared by all searches and fits.
+"""The programs that searches and fits run: initialisation, training, prediction.
 
 Layouts say how lanes run. "loop": the program trains one lane, and every CPU core runs it on lane
 after lane; XLA's batched matrix products on CPU cost 1.6 to 3 times more a lane. "vmap": the program
@@ -11,11 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import threading
-import time
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -23,6 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxlstm.grid.machine import saying
+from jaxlstm.grid.program_cache import Memory, compiled, memory_of
 from jaxlstm.train import epoch, optimizers, standardization, trial
 from jaxlstm.train.data import Data, take, without_padding
 from jaxlstm.train.trial import Rows, State, Structure, Weights
@@ -30,94 +28,6 @@ from jaxlstm.train.trial import Rows, State, Structure, Weights
 LAYOUTS = ("loop", "vmap", "stream")
 
 _KEYS = "threefry2x32"
-
-#: Share of the pieces of memory that Linux lets a process map (65,530 as a rule) beyond which the
-#: programs used longest ago are forgotten. A training program on CPU takes up to a thousand, and at
-#: the limit the compiler crashes.
-MOST_MAPPED = 0.5
-
-_programs: OrderedDict[Any, Any] = OrderedDict()  # the one used last comes last
-_locks: dict[Any, threading.Lock] = {}
-_lock = threading.Lock()
-_tracing = threading.Lock()  # JAX's rules of custom gradients are not safe to trace in two threads
-
-#: How many programs of each kind ("train", "init", "predict") this process has compiled.
-compilations: Counter[str] = Counter()
-
-_compile_seconds: list[float] = []
-
-
-def _signature(tree: Any) -> Any:
-    leaves, treedef = jax.tree.flatten(tree)
-    return treedef, tuple(
-        (leaf.shape, leaf.dtype) if hasattr(leaf, "dtype") else jnp.result_type(leaf)
-        for leaf in leaves
-    )
-
-
-def _compiled(
-    kind: str,
-    key: Any,
-    function: Callable[..., Any],
-    args: Any,
-    options: dict[str, Any] | None = None,
-    **jit: Any,
-) -> Any:
-    """Returns the program for this key and these arguments' shapes, compiling it the first time."""
-    precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
-    key = (kind, key, _signature(args), precision)
-    with _lock:
-        lock = _locks.setdefault(key, threading.Lock())
-    with lock:  # one lock a program: different programs compile side by side
-        program = _programs.get(key)
-        if program is None:
-            _make_room()
-            start = time.perf_counter()
-            # Random streams must not depend on the sizes that they are drawn for.
-            with jax.threefry_partitionable(True), jax.disable_jit(False):
-                with _tracing:
-                    lowered = jax.jit(function, **jit).lower(*args)
-                program = lowered.compile(options)
-            with _lock:
-                compilations[kind] += 1
-                _compile_seconds.append(time.perf_counter() - start)
-        with _lock:
-            _programs[key] = program
-            _programs.move_to_end(key)
-    return program if not jax.config.jax_disable_jit else _StillCompiled(program)  # type: ignore[attr-defined]
-
-
-class _StillCompiled:
-    """A program for a caller under `jax.disable_jit`, where JAX would refuse to call it."""
-
-    def __init__(self, program: Any):
-        self._program = program
-
-    def __call__(self, *args: Any) -> Any:
-        with jax.disable_jit(False):
-            return self._program(*args)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._program, name)
-
-
-def _make_room() -> None:
-    """Forgets the programs used longest ago where memory's map is near its limit."""
-    while _programs and _mapped() > MOST_MAPPED:
-        with _lock:
-            for _ in range(max(1, len(_programs) // 4)):
-                if _programs:
-                    _programs.popitem(last=False)
-
-
-def _mapped() -> float:
-    """Share of the pieces of memory that this process may map which it has; 0 but on Linux."""
-    try:
-        limit = int(Path("/proc/sys/vm/max_map_count").read_text())
-        with open("/proc/self/maps", "rb") as pieces:
-            return sum(1 for _ in pieces) / limit
-    except OSError:
-        return 0.0
 
 
 def settings() -> dict[str, Any]:
@@ -135,23 +45,6 @@ def settings_of(caller: dict[str, Any]) -> Iterator[None]:
         jax.numpy_rank_promotion(caller["jax_numpy_rank_promotion"]),
     ):
         yield
-
-
-def compile_seconds() -> float:
-    """Seconds spent on compiling so far, summed over threads."""
-    return sum(_compile_seconds)
-
-
-def seconds_a_program() -> float:
-    """Mean seconds that a program has taken to compile so far."""
-    return sum(_compile_seconds) / max(1, len(_compile_seconds))
-
-
-def clear() -> None:
-    """Forgets all compiled programs."""
-    with _lock:
-        _programs.clear()
-        _locks.clear()
 
 
 def random_key(seed: int) -> jax.Array:
@@ -177,22 +70,47 @@ def init_state(structure: Structure, hyperparameters: Any, x: Any, seed: int) ->
         return trial.init(structure, hyperparameters, x, key)
 
     key = structure.module, structure.inputs, optimizers.has_third(structure.optimizers)
-    return _compiled("init", key, init, args, options)(*args)
+    return compiled("init", key, init, args, options)(*args)
 
 
 def state_shape(structure: Structure, hyperparameters: Any, x: Any) -> State:
     """Shapes and types of a trial's state, without computing it."""
 
-    def init(hyperparameters: Any, x: Any, key: Any) -> State:
-        return trial.init(structure, hyperparameters, x, key)
+    def begin(weights: Weights, hyperparameters: Any, key: Any) -> State:
+        dtype = jnp.result_type(x.dtype, float)
+        return trial.begin(weights, hyperparameters, dtype, key, structure.optimizers)
 
-    return jax.eval_shape(init, hyperparameters, x, jax.eval_shape(lambda: random_key(0)))
+    return jax.eval_shape(begin, weights_shape(structure, x), hyperparameters, _key_shape())
 
 
 def weights_shape(structure: Structure, x: Any) -> Weights:
     """Shapes and types of a network's weights, without computing them."""
-    key = jax.eval_shape(lambda: random_key(0))
-    return jax.eval_shape(functools.partial(trial.init_weights, structure), x, key)
+    weights: Weights = _network_shapes(structure, x, False)[1]
+    return weights
+
+
+def output_shape(structure: Structure, x: Any, is_ragged: bool) -> Any:
+    """What a network returns for rows ``x``: a shape, or its type where that is no array."""
+    outputs = _network_shapes(structure, x, is_ragged)[0]
+    return getattr(outputs, "shape", type(outputs).__name__)
+
+
+def _network_shapes(structure: Structure, x: Any, is_ragged: bool) -> Any:
+    one = Structure(structure.module, 1, inputs=structure.inputs)
+    return _traced_shapes(one, tuple(x.shape), np.dtype(x.dtype), is_ragged)
+
+
+@functools.lru_cache(maxsize=1024)
+def _traced_shapes(one: Structure, shape: tuple[int, ...], dtype: Any, is_ragged: bool) -> Any:
+    """Shapes of a network's outputs and weights: to trace it is most of what a plan takes."""
+    x = jax.ShapeDtypeStruct(shape, dtype)
+    lengths = jax.ShapeDtypeStruct(shape[:1], np.int32) if is_ragged else None
+    draw = functools.partial(trial.init_with_output, one)
+    return jax.eval_shape(draw, x, _key_shape(), lengths)
+
+
+def _key_shape() -> Any:
+    return jax.eval_shape(lambda: random_key(0))
 
 
 def lanes_mesh(devices: Sequence[Any]) -> Mesh:
@@ -214,6 +132,20 @@ def train_program(structure: Structure, layout: str, args: Any, mesh: Mesh | Non
     Returns:
       A compiled program; its first argument, the state, is donated.
     """
+    key, function, jit = _training(structure, layout, mesh)
+    return compiled("train", key, function, args, **jit)
+
+
+def train_memory(
+    structure: Structure, layout: str, args: Any, mesh: Mesh | None = None
+) -> Memory | None:
+    """Memory of a program that `train_program` has compiled; None where it has not."""
+    key, _, _ = _training(structure, layout, mesh)
+    return memory_of("train", key, args)
+
+
+def _training(structure: Structure, layout: str, mesh: Mesh | None) -> tuple[Any, Any, Any]:
+    """A training program's key, its function, and the options of `jax.jit`."""
     if layout == "loop":
 
         def train_lane(
@@ -221,7 +153,7 @@ def train_program(structure: Structure, layout: str, args: Any, mesh: Mesh | Non
         ) -> Any:
             return epoch.train_epoch(structure, state, hp, data, rows, active, validate)
 
-        return _compiled("train", (structure, layout), train_lane, args, donate_argnums=0)
+        return (structure, layout), train_lane, {"donate_argnums": 0}
 
     if mesh is None:
         raise ValueError("layout 'vmap' needs a mesh")
@@ -243,7 +175,7 @@ def train_program(structure: Structure, layout: str, args: Any, mesh: Mesh | Non
     # Said once more: a number that the program does not look at would be taken as replicated.
     shardings = tuple(NamedSharding(mesh, spec) for spec in specs)
     key = (structure, layout, tuple(mesh.devices.flat))
-    return _compiled("train", key, sharded, args, donate_argnums=0, in_shardings=shardings)
+    return key, sharded, {"donate_argnums": 0, "in_shardings": shardings}
 
 
 def _put(tree: Any, sharding: NamedSharding) -> Any:
@@ -280,7 +212,7 @@ def replace_lanes(mesh: Mesh, states: Any, others: Any, new: np.ndarray) -> Any:
 
     args = states, others, on_lanes(mesh, new)
     key = tuple(mesh.devices.flat)
-    return _compiled("replace", key, replace, args, donate_argnums=0)(*args)
+    return compiled("replace", key, replace, args, donate_argnums=0)(*args)
 
 
 PREDICTION_BATCH = 256
@@ -388,6 +320,7 @@ def _in_batches(
             type(structure.task),
             structure.task.per_step,
         )
-        program = _compiled(kind, key, function, args)
-        parts.append(np.asarray(program(*args))[:count])
+        with saying("one batch of rows needs more than there is; free some, or predict elsewhere"):
+            program = compiled(kind, key, function, args)
+            parts.append(np.asarray(program(*args))[:count])
     return np.concatenate(parts)

@@ -87,7 +87,10 @@ def trial_table(
     scores: Mapping[str, Sequence[float]],
     groups: Mapping[int, int],
 ) -> pd.DataFrame:
-    """One row a trial: its place, its parameters, its last epoch, its score.
+    """One row a trial: its place, its parameters, its last epoch, its score, its times.
+
+    `fit_seconds` is what the training would take once compiled; what the trial had to wait for
+    programs, those of its scores included, is `compile_seconds`.
 
     Args:
       problem: the trials.
@@ -119,6 +122,7 @@ def trial_table(
                     for metric, values in scores.items()
                 },
                 "fit_seconds": outcome.fit_seconds,
+                "compile_seconds": outcome.compile_seconds,
             }
         )
     return _portable(pd.DataFrame(rows))

@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from jaxlstm.grid import programs
+from jaxlstm.grid import program_cache, programs
 from jaxlstm.grid.checkpoint import Checkpoint
 from jaxlstm.grid.chunk import ChunkRun, Run
 from jaxlstm.grid.outcome import INTERRUPTED, LaneRun, Outcome, Progress, curve_names
@@ -19,11 +19,15 @@ from jaxlstm.grid.space import Problem, Trial
 
 logger = logging.getLogger("jaxlstm")
 
+# Programs with lanes left from which on no other begins: fewer than those that are kept.
+MOST_OPEN = 8
+
 
 class _Queue:
     """Hands out chunks so that no worker waits for a program that another one compiles.
 
-    Programs that nobody has begun to compile go first, then chunks that can start, longest first.
+    Programs that nobody has begun to compile go first, then chunks that can start, longest first;
+    but while many programs have work left, they end theirs first: not all can stay in memory.
     """
 
     def __init__(self, chunks: tuple[Chunk, ...]):
@@ -39,7 +43,9 @@ class _Queue:
                 new = [c for c in self._waiting if c.group not in self._begun]
                 ready = [c for c in self._waiting if c.group in self._ready]
                 if new or ready:
-                    chunk = (new or ready)[0]
+                    opened = {c.group for c in self._waiting if c.group in self._begun}
+                    first = ready if len(opened) >= MOST_OPEN else new
+                    chunk = (first or new or ready)[0]
                     self._waiting.remove(chunk)
                     self._begun.add(chunk.group)
                     return chunk
@@ -111,7 +117,9 @@ def execute(
 
     def finish(trial: Trial, outcome: Outcome) -> None:
         if on_finish:
+            waited = program_cache.waited_seconds()
             outcome.scores = on_finish(trial, outcome)
+            outcome.compile_seconds += program_cache.waited_seconds() - waited
             if not keep_weights:
                 outcome.params = outcome.collections = None
         outcomes[trial.index] = outcome

@@ -78,7 +78,9 @@ class GridSearch(LaneSearch):
       best_params_: its parameters.
       best_score_: its mean test score.
       best_estimator_: the refitted winner.
-      refit_time_: seconds of the refit.
+      refit_time_: seconds of the refit, which like those of `cv_results_` leave compiling out.
+      compile_time_: seconds that compiling has taken, of searching and refit; where programs compile
+        side by side, their share of the wall clock.
       n_splits_: number of folds.
       scorer_: the scorer, or a dict of them.
       multimetric_: whether there are several metrics.

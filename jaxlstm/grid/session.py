@@ -39,7 +39,7 @@ class Session:
         self.layout: str | None = None
         self.executions = 0
         self.plan: Plan | None = None
-        self.trained = False  # whether a fit was not on the disk already
+        self.where: cluster.Cluster | None = None  # None: in this process
         #: Columns that a search adds to `cv_results_`, one value a cell.
         self.columns: dict[str, list[Any]] = {}
 
@@ -48,6 +48,17 @@ class Session:
         """All trials so far."""
         some = self.prepared.problem([])
         return Problem(self.trials, some.folds, some.datasets)
+
+    def compile_time(self, here: float) -> float:
+        """Seconds that compiling has cost: programs compile in the workers, side by side.
+
+        Args:
+          here: seconds spent on it in this process, summed over threads.
+        """
+        if self.where is not None:
+            workers = self.where.backend.effective_n_jobs(self.where.n_jobs)
+            return here + sum(outcome.compile_seconds for outcome in self.outcomes) / workers
+        return here / (self.plan.workers if self.plan else 1)
 
     @property
     def is_interrupted(self) -> bool:
@@ -149,13 +160,12 @@ class Session:
         if jax.process_count() > 1:
             trials = [(trial.params, trial.seed, trial.rows) for trial in problem.trials]
             processes.check_same({"the candidates or seeds": digest(trials)})
-        where = cluster.active_cluster(search.n_jobs)
+        self.where = where = cluster.active_cluster(search.n_jobs)
         # Memory matters before the run where lanes share a device.
         measure = None if where is None else False
         checkpoint, left = self.checkpoint, len(problem.trials)
         if checkpoint:
             left -= checkpoint.count(problem, is_first=not self.executions)
-        self.trained |= left > 0
         if not left:
             measure = False  # no program is needed
         plan = search._plan(problem, measure, checkpoint=checkpoint, layout=self.layout)
@@ -166,7 +176,7 @@ class Session:
         if search.verbose and jax.process_index() == 0:
             display = LiveProgress(plan, problem, verbose=search.verbose)
         train = functools.partial(cluster.execute, where) if where else execute
-        with display as progress:
+        with display as progress, processes.naming_dead_peers(checkpoint is not None):
             return train(
                 plan,
                 problem,

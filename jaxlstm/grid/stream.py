@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxlstm.grid import programs
+from jaxlstm.grid.program_cache import compiled
 from jaxlstm.train import epoch
 from jaxlstm.train.data import Data, take
 from jaxlstm.train.epoch import Pass, Totals, Walk
@@ -94,7 +94,7 @@ class Stream:
     def _program(self, name: str, function: Any, args: Any, **jit: Any) -> Any:
         kind = "train" if name == "walk" else name
         key = (self._structure, "stream", name, self._length, self._evaluated)
-        return programs._compiled(kind, key, function, args, **jit)
+        return compiled(kind, key, function, args, **jit)
 
     def _begin(self, state: State, numbers: Any, rows: Rows, active: Any) -> tuple[Pass, Walk]:
         dtype = self._data.x.dtype

@@ -139,18 +139,27 @@ def call_arguments(
 
 def init_weights(structure: Structure, x: Array, key: Array) -> Weights:
     """Draws a network's first weights; see `init`."""
+    return init_with_output(structure, x, key)[1]
+
+
+def init_with_output(
+    structure: Structure, x: Array, key: Array, lengths: Array | None = None
+) -> tuple[Any, Weights]:
+    """Draws a network's first weights, see `init`, and computes its outputs for ``x``."""
     module, dtype = structure.module, jnp.result_type(x, float)
     x = network_input(structure.inputs, x)
-    variables = dict(
-        module.init({"params": key, "dropout": key}, x, **call_arguments(module, train=False, x=x))
-    )
+    streams = {"params": key, "dropout": key}
+    given = call_arguments(module, False, lengths, x)
+    outputs, variables = module.init_with_output(streams, x, **given)
+    variables = dict(variables)
     variables = jax.tree.map(
         lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf,
         variables,
     )
     params = variables.pop("params", {})
     variables.pop("perturbations", None)  # a caller's, to differentiate by
-    return Weights(params, _lasting(module, params, variables, x, key) if variables else {})
+    lasting = _lasting(module, params, variables, x, key) if variables else {}
+    return outputs, Weights(params, lasting)
 
 
 def _lasting(module: nn.Module, params: Any, collections: Any, x: Any, key: Array) -> Any:

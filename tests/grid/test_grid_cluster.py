@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import collections
+import contextlib
+import logging
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,6 +19,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from joblib.externals.loky import get_reusable_executor
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
@@ -308,6 +312,80 @@ def test_lanes_go_on_elsewhere(dask: None, data: Any, classifier: LSTMClassifier
         assert keys[0] == keys[1]
 
 
+class Dying:
+    """In place of joblib's workers: each of the first so many lives ends with its third task."""
+
+    def __init__(self, lives: int):
+        self.lives = lives
+        self.trained: list[int] = []
+
+    @contextlib.contextmanager
+    def __call__(self, _: Any) -> Any:
+        yield self.run
+
+    def run(self, tasks: Any) -> Any:
+        self.lives -= 1
+        for number, (function, args, options) in enumerate(tasks):
+            if self.lives >= 0 and number == 2:
+                raise TerminatedWorkerError("A worker process was unexpectedly terminated.")
+            outcomes = function(*args, **options)
+            self.trained += [outcome.trial for outcome in outcomes]
+            yield outcomes
+
+
+@pytest.fixture
+def dying_search(data: Any, classifier: LSTMClassifier) -> Callable[..., GridSearch]:
+    X, y = data
+
+    def fit(**options: Any) -> GridSearch:
+        grid = {"learning_rate": [0.01, 0.02, 0.03, 0.04]}
+        search = GridSearch(
+            clone(classifier).set_params(epochs=1),
+            grid,
+            cv=2,
+            random_state=0,
+            refit=False,
+            **options,
+        )
+        with joblib.parallel_config(backend="loky", n_jobs=2):
+            return search.fit(X[:, :, :1], y)
+
+    return fit
+
+
+def test_fits_in_work_begin_again_where_a_worker_of_loky_dies(
+    dying_search: Any, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    whole = Dying(0)
+    monkeypatch.setattr(cluster, "_parallel", whole)
+    expected = dying_search().cv_results_["mean_test_score"]
+    dying = Dying(2)
+    monkeypatch.setattr(cluster, "_parallel", dying)
+    with caplog.at_level(logging.WARNING, "jaxlstm"):
+        found = dying_search()
+    np.testing.assert_array_equal(found.cv_results_["mean_test_score"], expected)
+    assert sorted(dying.trained) == list(range(8))  # what came back is not done again
+    said = [record.getMessage() for record in caplog.records if record.name == "jaxlstm"]
+    assert len(said) == 2
+    assert "a worker process has died" in said[0]
+
+
+def test_a_worker_that_dies_for_good_leaves_what_is_finished(
+    dying_search: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    died = r"a worker process has died, most likely because memory ran out.*n_jobs.* 6 of 8 fits"
+    monkeypatch.setattr(cluster, "_parallel", Dying(9))
+    with pytest.raises(RuntimeError, match=died + r".*Give checkpoint_dir"):
+        dying_search()
+    monkeypatch.setattr(cluster, "_parallel", Dying(9))
+    with pytest.raises(RuntimeError, match=died + r".*kept in checkpoint_dir: call fit again"):
+        dying_search(checkpoint_dir=tmp_path)
+    rest = Dying(0)
+    monkeypatch.setattr(cluster, "_parallel", rest)
+    assert (dying_search(checkpoint_dir=tmp_path).results_["status"] == "ok").all()
+    assert len(rest.trained) == 2
+
+
 # -- real clusters of two workers, one of which dies
 
 PROGRAM = """
@@ -364,6 +442,9 @@ def main():
             with Client(local), joblib.parallel_config(backend="dask"):
                 check(alone, fit(None), None)
                 check(alone, fit(folder), folder)
+    elif backend == "loky":
+        with joblib.parallel_config(backend="loky", n_jobs=2):
+            check(alone, fit(folder), folder)
     else:
         ray.init(num_cpus=2, include_dashboard=False)
         register_ray()
@@ -378,7 +459,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["dask", "ray"])
+@pytest.mark.parametrize("backend", ["dask", "loky", "ray"])
 def test_a_killed_worker(backend: str, tmp_path: Path) -> None:
     if backend == "dask":
         pytest.importorskip("distributed")

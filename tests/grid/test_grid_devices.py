@@ -11,7 +11,7 @@ jax.config.update("jax_num_cpu_devices", 3)
 jax.config.update("jax_enable_x64", True)
 import numpy as np, pandas as pd
 from jaxlstm import GridSearch, LSTMClassifier
-from jaxlstm.grid import programs
+from jaxlstm.grid import program_cache
 from jaxlstm.grid.lanes import Lanes
 
 assert len(jax.local_devices()) == 3
@@ -44,12 +44,12 @@ pd.testing.assert_frame_equal(vmap.curves_, loop.curves_, rtol=1e-11)
 assert vmap.cv_results_["split1_test_score"].tolist() == loop.cv_results_["split1_test_score"].tolist()
 
 # As many lanes as the program has, one of them diverging: the others do not notice.
-before = programs.compilations["train"]
+before = program_cache.compilations["train"]
 grid = [{"optimizer": ["sgd"], "learning_rate": [1e200], "epochs": [2]}, *[grid]]
 import warnings
 warnings.simplefilter("ignore")
 mixed = run("vmap")
-assert programs.compilations["train"] == before
+assert program_cache.compilations["train"] == before
 pd.testing.assert_frame_equal(
     mixed.curves_[mixed.curves_["cell"] > 0].drop(columns=["trial", "cell"]).reset_index(drop=True),
     vmap.curves_.drop(columns=["trial", "cell"]),

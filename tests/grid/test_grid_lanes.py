@@ -36,7 +36,7 @@ MIXED: list[dict[str, list[Any]]] = [
 
 
 def without_times(table: pd.DataFrame) -> pd.DataFrame:
-    return table.drop(columns="fit_seconds")
+    return table.drop(columns=["fit_seconds", "compile_seconds"])
 
 
 def test_lane_equals_the_trial_alone(

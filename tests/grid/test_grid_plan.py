@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import numpy as np
@@ -142,6 +143,27 @@ def test_memory_caps_the_lanes_of_a_program(data: Any, classifier: Any, x64: Non
         make_plan(problem, layout="vmap", memory_limit=free.data_bytes + 1)
     with pytest.raises(ValueError, match="more than the 5 B at hand"):
         make_plan(problem, layout="vmap", memory_limit=5)
+
+
+@pytest.mark.parametrize("layout", ["auto", "loop", "stream"])
+@pytest.mark.parametrize("limit", [1, 100])
+def test_a_limit_below_one_lane_is_refused_with_the_least_that_does(
+    layout: str, limit: int, data: Any, classifier: Any
+) -> None:
+    X, y = data
+    search = GridSearch(classifier, {"dropout": [0.0, 0.2]}, cv=3, memory_limit=limit)
+    search.layout = layout
+    with pytest.raises(ValueError, match=rf"memory_limit={limit} is less than one lane") as caught:
+        search.plan(X, y, measure=False)
+    found = re.search(r"give (\d+) bytes \(\d.* at the least", str(caught.value))
+    assert found
+    least = int(found[1])
+    assert least >= (0 if layout == "stream" else X.nbytes)
+    again = search.set_params(memory_limit=least)
+    if layout != "auto":  # that may then have to stream, in chunks larger than these data
+        assert again.plan(X, y, measure=False).layout == layout
+    with pytest.raises(ValueError, match="is less than one lane"):
+        search.set_params(memory_limit=least - 1).plan(X, y, measure=False)
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
+
+from jaxlstm.grid import processes
 
 PROGRAM = """
 import json, sys, warnings
@@ -25,7 +30,7 @@ if count > 1:
     jax.distributed.initialize(sys.argv[4], count, int(sys.argv[3]), initialization_timeout=60)
 import numpy as np
 from jaxlstm import GridSearch, LSTMClassifier
-from jaxlstm.grid import plan, programs, run
+from jaxlstm.grid import plan, program_cache, run
 from jaxlstm.grid.lanes import Lanes
 
 process = jax.process_index()
@@ -37,7 +42,7 @@ classifier = LSTMClassifier(units=4, batch_size=8, learning_rate=0.02)
 # A device holds two lanes, so that waiting lanes take freed slots, and the last ones move together.
 # The processes' clocks disagree on whether that pays.
 plan.MOST_LANES["cpu"] = 2 if count > 1 else 16
-programs.seconds_a_program = lambda: 1e9 if process else 0.0
+program_cache.seconds_a_program = lambda: 1e9 if process else 0.0
 puts, widths = [], set()
 put, train_epoch = Lanes.put, Lanes.train_epoch
 def spy_put(self, entries):
@@ -111,6 +116,30 @@ def start(folder: Path, *args: str) -> subprocess.Popen[str]:
         text=True,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )
+
+
+@pytest.mark.parametrize("is_kept", [False, True])
+def test_a_dead_peer_is_named(is_kept: bool, monkeypatch: Any, caplog: Any) -> None:
+    lost = "UNKNOWN: Gloo AllReduce failed: Connection closed by peer [127.0.0.1]:9"
+    monkeypatch.setattr(jax, "process_count", lambda: 3)
+    message = "another of the 3 JAX processes has died.*start all of them again.*checkpoint_dir"
+
+    def fails(words: str) -> None:
+        with processes.naming_dead_peers(is_kept):
+            raise jax.errors.JaxRuntimeError(words)
+
+    with (
+        caplog.at_level(logging.ERROR, "jaxlstm"),
+        pytest.raises(RuntimeError, match=message) as caught,
+    ):
+        fails(lost)
+    assert caplog.messages == [str(caught.value)]
+    assert ("the same search goes on" in str(caught.value)) == is_kept
+    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
+        fails("INTERNAL: something else")
+    monkeypatch.setattr(jax, "process_count", lambda: 1)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="Gloo"):
+        fails(lost)
 
 
 @pytest.mark.slow  # one of the processes finds no compiled program in the cache

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxlstm import GridSearch
+from jaxlstm.grid import run as running
 from jaxlstm.grid.groups import Lane
 from jaxlstm.grid.plan import Chunk, make_plan
 from jaxlstm.grid.progress import LiveProgress
@@ -88,6 +89,22 @@ def test_queue_begins_each_program_first_then_the_longest_that_is_ready() -> Non
     assert queue.take() is b1
     queue.is_ready(0)
     assert queue.take() is a1
+    assert queue.take() is None
+
+
+def test_queue_ends_programs_before_it_begins_more_than_memory_holds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(running, "MOST_OPEN", 2)
+    chunks = tuple(chunk_of(group, 2 * group + place) for group in range(3) for place in range(2))
+    queue = _Queue(chunks)
+    taken = []
+    for _ in chunks:
+        chunk = queue.take()
+        assert chunk is not None
+        taken.append(chunk.group)
+        queue.is_ready(chunk.group)
+    assert taken == [0, 1, 0, 2, 1, 2]
     assert queue.take() is None
 
 
