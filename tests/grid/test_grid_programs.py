@@ -266,10 +266,12 @@ def test_compiling_is_a_time_of_its_own(layout: str, data: Any, monkeypatch: Any
     def slowly(*args: Any) -> Any:
         program = compile_one(*args)
         offset[0] += 1000
+        program_cache._seconds[args[0]] += 1000
         return program
 
     clock = SimpleNamespace(perf_counter=lambda: time.perf_counter() + offset[0])
     monkeypatch.setattr(program_cache, "_compile", slowly)
+    monkeypatch.setattr(program_cache, "_seconds", dict(program_cache._seconds))
     monkeypatch.setattr(program_cache, "time", clock)
     monkeypatch.setattr(base, "time", clock)
     before = compiled()
