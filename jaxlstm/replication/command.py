@@ -23,7 +23,7 @@ from rich.console import Console
 
 from jaxlstm.cli import FLAGS, parse_arguments, settings, user_errors
 from jaxlstm.data import SequenceData
-from jaxlstm.grid import programs
+from jaxlstm.grid import program_cache
 from jaxlstm.grid.describe import human_bytes, human_seconds
 from jaxlstm.grid.fingerprint import code_version, digest
 from jaxlstm.grid.journal import sealed, unsealed
@@ -135,7 +135,7 @@ def _compiled_quickly() -> Iterator[None]:
     finally:
         jax.config.update("jax_disable_most_optimizations", before)
         if not before:
-            programs.clear()
+            program_cache.clear()
 
 
 def _configuration(presets: Mapping[str, Config], name: str) -> Config:
