@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
 from sklearn import get_config
 from sklearn.base import clone
-from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.utils.metadata_routing import process_routing
 from sklearn.utils.validation import check_is_fitted
@@ -20,13 +19,15 @@ from sklearn.utils.validation import check_is_fitted
 from jaxlstm.estimators.inputs import DictRows, targets_of, weight_of
 from jaxlstm.grid import processes, program_cache
 from jaxlstm.grid.checkpoint import Checkpoint
+from jaxlstm.grid.failures import report_fits, report_non_finite, report_scores
 from jaxlstm.grid.html import search_html
 from jaxlstm.grid.measure import with_memory
-from jaxlstm.grid.outcome import INTERRUPTED, Outcome
+from jaxlstm.grid.pipelines import estimator_of, is_nothing, last_of, pipelines_of
 from jaxlstm.grid.plan import Plan, make_plan
-from jaxlstm.grid.prepare import Prepared, estimator_of
-from jaxlstm.grid.results import curve_table, cv_results, trial_table
-from jaxlstm.grid.routing import Routed, route, weight_name
+from jaxlstm.grid.prepare import Prepared
+from jaxlstm.grid.randomness import untouched
+from jaxlstm.grid.results import curve_table, cv_results, score_columns, trial_table
+from jaxlstm.grid.routing import Routed, route, scorer_arguments, weight_name
 from jaxlstm.grid.scoring import Scoring, accepts_weight, call_scorer
 from jaxlstm.grid.session import Session, data_digests
 from jaxlstm.grid.space import Problem
@@ -45,6 +46,12 @@ class LaneSearch(BaseSearchCV):
 
     # A parameter of the searches whose trials are all trained to their end.
     return_estimator: bool = False
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        name: allowed
+        for name, allowed in BaseSearchCV._parameter_constraints.items()
+        if name != "pre_dispatch"
+    } | {"return_estimator": ["boolean"], "random_state": ["random_state"]}
 
     def __init__(
         self,
@@ -90,17 +97,21 @@ class LaneSearch(BaseSearchCV):
         """Whether the candidates depend on `random_state`."""
         return False
 
-    def _candidates(self) -> list[dict[str, Any]]:
-        """All candidates, where they are known before anything is trained."""
+    def _candidates(self) -> Any:
+        """What is tried first, drawn before the splits are: as a rule all candidates."""
         raise NotImplementedError
 
-    def _try(self, session: Session) -> None:
+    def _try(self, session: Session, candidates: Any) -> None:
         """Trains the candidates."""
-        session.evaluate(self._candidates())
+        session.evaluate(candidates)
 
-    def _problem(self, prepared: Prepared) -> Problem:
+    def _problem(self, prepared: Prepared, candidates: Any) -> Problem:
         """What `plan` shows."""
-        return prepared.problem(self._candidates())
+        return prepared.problem(candidates)
+
+    def _example(self, candidates: Any) -> dict[str, Any] | None:
+        """One of the candidates, where there is one already."""
+        return candidates[0] if candidates else None
 
     # -- in a notebook ----------------------------------------------------------------------------
 
@@ -123,9 +134,33 @@ class LaneSearch(BaseSearchCV):
             check_number("memory_limit", self.memory_limit, NUMBERS["epochs"])
         if self.error_score != "raise" and not isinstance(self.error_score, Real):
             raise ValueError(f"error_score must be a number or 'raise', got {self.error_score!r}.")
+        if not is_nothing(last_of(self.estimator)):
+            estimator_of(self.estimator)
+        if type(self)._run_search is not BaseSearchCV._run_search:
+            raise TypeError(
+                f"{type(self).__name__} has a _run_search of its own, which is scikit-learn's way to"
+                " choose candidates and is not called here; call fit with one grid after another."
+            )
+        if any(vars(one).get("_skl_callbacks") for one in pipelines_of(self.estimator)):
+            self.set_callbacks("those of the pipeline")
+        self._validate_params()
 
-    def _prepare(self, X: Any, y: Any, groups: Any, routed: Routed | None = None) -> Prepared:
-        self._check()
+    def set_callbacks(self, *callbacks: Any) -> Any:
+        """Refuses scikit-learn's callbacks: fits are lanes of one program, which has no such hooks.
+
+        Raises:
+          NotImplementedError: callbacks are given.
+        """
+        if callbacks:
+            raise NotImplementedError(
+                f"{type(self).__name__} does not call scikit-learn's callbacks, as its fits train as"
+                " lanes of one program; verbose=1 shows progress, curves_ has every epoch."
+            )
+        return self
+
+    def _prepare(
+        self, X: Any, y: Any, groups: Any, candidates: Any, routed: Routed | None = None
+    ) -> Prepared:
         more: dict[str, Any] = {}
         if routed is not None:
             more = {"sample_weight": routed.weight, "split_params": routed.split}
@@ -134,14 +169,25 @@ class LaneSearch(BaseSearchCV):
             X,
             y,
             groups,
-            cv=self.cv,
+            cv=self._splits(),
             random_state=self.random_state,
             n_seeds=self.n_seeds,
+            refits=self.refit is not False,
+            example=self._example(candidates),
             **more,
         )
 
+    def _splits(self) -> Any:
+        """``cv``; of an iterator the splits, which are kept, as it gives them once."""
+        if not isinstance(self.cv, Iterator):
+            return self.cv
+        known = getattr(self, "_given_splits", None)
+        if known is None or known[0] is not self.cv:
+            self._given_splits = self.cv, list(self.cv)
+        return self._given_splits[1]
+
     def plan(self, X: Any, y: Any = None, groups: Any = None, *, measure: bool = True) -> Plan:
-        """Returns what `fit` would compile and run; print it.
+        """Returns what `fit` would compile and run; print it. No random state is moved on.
 
         Args:
           X: rows, as for `fit`.
@@ -150,7 +196,12 @@ class LaneSearch(BaseSearchCV):
           measure: whether to compile the programs, read their memory and time some steps; a later
             `fit` finds them compiled.
         """
-        return self._plan(self._problem(self._prepare(X, y, groups)), measure)
+        self._check()
+        self._splits()
+        with untouched(self) as search:
+            candidates = search._candidates()
+            problem = search._problem(search._prepare(X, y, groups, candidates), candidates)
+        return self._plan(problem, measure)
 
     def _plan(
         self,
@@ -206,6 +257,7 @@ class LaneSearch(BaseSearchCV):
           TypeError, ValueError: bad data, candidates or parameters; every fit failed.
           OSError: ``checkpoint_dir`` cannot be written or its disk is too full.
         """
+        self._check()
         y = targets_of(X, y)
         if isinstance(X, Mapping):
             X = DictRows(X)
@@ -216,7 +268,8 @@ class LaneSearch(BaseSearchCV):
             params = params | {"groups": groups}
         routed = route(self, params)
         groups = routed.split.pop("groups", groups)
-        prepared = self._prepare(X, y, groups, routed)
+        candidates = self._candidates()
+        prepared = self._prepare(X, y, groups, candidates, routed)
         scoring = Scoring(
             prepared,
             scoring=self.scoring,
@@ -226,8 +279,9 @@ class LaneSearch(BaseSearchCV):
             validation_freq=self.validation_freq,
             keeps_weights=self.return_estimator,
             sample_weight=routed.score_weight,
-            is_routed=routed.is_enabled,
+            arguments=routed.scores,
         )
+        scoring.look_ahead()
         if jax.process_count() > 1:
             if self.return_estimator:
                 raise ValueError(
@@ -240,7 +294,7 @@ class LaneSearch(BaseSearchCV):
             self.__dict__.pop(name, None)  # of an earlier fit, which this one may not come to
         compiled = program_cache.compile_seconds()
         with session.opened_checkpoint(routed):
-            self._try(session)
+            self._try(session, candidates)
             self.interrupted_ = session.is_interrupted
             self._collect(session)
             compiled = program_cache.compile_seconds() - compiled
@@ -260,49 +314,46 @@ class LaneSearch(BaseSearchCV):
           y: their targets.
           **params: with scikit-learn's metadata routing, ``sample_weight``.
         """
+        if not self.refit:
+            raise AttributeError(
+                f"This {type(self).__name__} instance was initialized with `refit=False`. score is"
+                " available only after refitting on the best parameters."
+            )
         check_is_fitted(self, "best_estimator_")
         y = targets_of(X, y)
+        scorer: Any = self.scorer_
+        name = "score"
+        if isinstance(scorer, dict):
+            name = self.refit
+            scorer = scorer[name]
         if params and get_config()["enable_metadata_routing"]:
             params = dict(process_routing(self, "score", **params).scorer["score"])
+            params = scorer_arguments(self, params)[name]
         elif params:
             raise ValueError(
-                f"score takes {', '.join(params)} with scikit-learn's metadata routing alone."
+                f"{', '.join(params)} of score is only supported if scikit-learn's metadata routing is"
+                " enabled: sklearn.set_config(enable_metadata_routing=True)."
             )
-        scorer: Any = self.scorer_
-        if isinstance(scorer, dict):
-            scorer = scorer[self.refit]
-        weight = params.get("sample_weight")
         if not get_config()["enable_metadata_routing"] and accepts_weight(scorer):
-            weight = weight_of(X, weight)
-        score = call_scorer(scorer, self.best_estimator_, X, y, weight)
+            params = {"sample_weight": weight_of(X, None)}
+        score = call_scorer(scorer, self.best_estimator_, X, y, **params)
         return float(score[self.refit] if isinstance(score, Mapping) else score)
 
     def _collect(self, session: Session) -> None:
         """Sets the fitted attributes from the trials' outcomes."""
         prepared, outcomes = session.prepared, session.outcomes
-        self._report_failures(session)
+        report_fits(session.trials, outcomes, self.error_score)
+        report_scores(session.trials, outcomes, self.error_score)
         shape = len(prepared.candidates), len(prepared.folds), prepared.n_seeds
-        done = [outcome.scores or {} for outcome in outcomes]
-        first = next(scores["test"] for scores in done if "test" in scores)
-        self.multimetric_ = isinstance(first, Mapping)
-        metrics = list(first) if self.multimetric_ else ["score"]
-
-        def value(outcome: Outcome, part: str, metric: str) -> Any:
-            found = (outcome.scores or {}).get(part)
-            if found is None:
-                is_failure = outcome.status == "failed" and self.error_score != "raise"
-                return self.error_score if is_failure else np.nan
-            return found[metric] if self.multimetric_ else found
+        parts = ["test", "train"] if self.return_train_score else ["test"]
+        scores = {part: score_columns(outcomes, part, self.error_score) for part in parts}
+        given = [(one.scores or {}).get("test") for one in outcomes]
+        self.multimetric_ = any(isinstance(found, Mapping) for found in given)
 
         def table(values: Sequence[Any]) -> np.ndarray:
             """Means over the seeds, ``[cells, folds]``."""
             return np.asarray(values, float).reshape(shape).mean(axis=2)
 
-        parts = ["test", "train"] if self.return_train_score else ["test"]
-        scores = {
-            part: {metric: [value(one, part, metric) for one in outcomes] for metric in metrics}
-            for part in parts
-        }
         self.cv_results_ = cv_results(
             prepared.candidates,
             {
@@ -310,9 +361,11 @@ class LaneSearch(BaseSearchCV):
                 for part in parts
             },
             table([outcome.fit_seconds for outcome in outcomes]),
-            table([found.get("seconds", 0.0) for found in done]),
+            table([(one.scores or {}).get("seconds", 0.0) for one in outcomes]),
         )
         self.cv_results_ |= {name: np.asarray(values) for name, values in session.columns.items()}
+        if not self.interrupted_:
+            report_non_finite(self.cv_results_, parts)
         problem = session.problem
         plan = session.plan
         # Trials that were trained in several calls may be grouped otherwise here.
@@ -343,9 +396,9 @@ class LaneSearch(BaseSearchCV):
     def _choose(self, metric: str) -> None:
         if callable(self.refit):
             index = self.refit(self.cv_results_)
-            if not isinstance(index, int | np.integer):
+            if not isinstance(index, Integral):
                 raise TypeError(f"refit must return an index, got {index!r}.")
-            if not 0 <= index < len(self.cv_results_["params"]):
+            if not 0 <= int(index) < len(self.cv_results_["params"]):
                 raise IndexError(f"refit returned {index}, which is no index of a cell.")
             self.best_index_ = int(index)
         else:
@@ -355,40 +408,6 @@ class LaneSearch(BaseSearchCV):
 
     def _best(self, metric: str) -> int:
         return int(self.cv_results_[f"rank_test_{metric}"].argmin())
-
-    def _report_failures(self, session: Session) -> None:
-        outcomes = session.outcomes
-        trials = {trial.index: trial for trial in session.trials}
-        interrupted = [one for one in outcomes if one.status == INTERRUPTED]
-        if not any("test" in (one.scores or {}) for one in outcomes) and interrupted:
-            raise KeyboardInterrupt("interrupted before a fit was finished")
-        if interrupted:
-            warnings.warn(
-                f"Interrupted: {len(outcomes) - len(interrupted)} of {len(outcomes)} fits are"
-                " finished, the rest are marked and have no score. There is no refit.",
-                RuntimeWarning,
-                stacklevel=4,
-            )
-        failed = [outcome for outcome in outcomes if outcome.status == "failed"]
-        if not failed:
-            return
-        if self.error_score == "raise":  # of an earlier run that did not raise
-            trial = trials[failed[0].trial]
-            raise ValueError(
-                f"The fit of {trial.params}, fold {trial.fold} failed: {failed[0].failed}."
-            )
-        named = "; ".join(
-            f"{t.params}, fold {t.fold}" for t in (trials[one.trial] for one in failed[:5])
-        )
-        more = f"; and {len(failed) - 5} more" if len(failed) > 5 else ""
-        message = (
-            f"{len(failed)} of {len(outcomes)} fits failed ({failed[0].failed}): {named}{more}."
-        )
-        if len(failed) == len(outcomes):
-            raise ValueError(f"{message} Nothing is left to choose from.")
-        warnings.warn(
-            f"{message} Their score is {self.error_score}.", FitFailedWarning, stacklevel=4
-        )
 
     def _refit(self, session: Session, X: Any, y: Any, params: Mapping[str, Any]) -> None:
         prepared = session.prepared

@@ -13,10 +13,9 @@ import pandas as pd
 from sklearn.base import clone, is_classifier
 from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
-from sklearn.pipeline import Pipeline
 
 from jaxlstm.estimators.inputs import targets_of
-from jaxlstm.grid.prepare import estimator_of
+from jaxlstm.grid.pipelines import estimator_of, prefix_of
 from jaxlstm.grid.search import GridSearch
 from jaxlstm.train.hyperparameters import NUMBERS, check_number
 
@@ -138,7 +137,7 @@ def find_learning_rate(
             f"validation_fraction must be between 0 and 1, got {validation_fraction!r}."
         )
     estimator_of(estimator)
-    name = f"{estimator.steps[-1][0]}__" if isinstance(estimator, Pipeline) else ""
+    name = prefix_of(estimator)
     settings = {
         "schedule": "constant",
         "warmup_epochs": 0,
@@ -161,7 +160,9 @@ def find_learning_rate(
         n_jobs=n_jobs,
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FitFailedWarning)  # the table shows it
+        # The table shows it.
+        warnings.simplefilter("ignore", FitFailedWarning)
+        warnings.filterwarnings("ignore", message="One or more of the test scores are non-finite")
         search.fit(X, y)
     table = _table(search.curves_, rates, int(epochs))
     return LearningRates(table, suggested(table))

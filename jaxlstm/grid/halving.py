@@ -9,15 +9,14 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-from sklearn.model_selection import ParameterGrid
-from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state
 
 from jaxlstm.grid.base import LaneSearch
 from jaxlstm.grid.outcome import INTERRUPTED, LaneRun, Outcome
+from jaxlstm.grid.pipelines import prefix_of
 from jaxlstm.grid.prepare import Prepared
 from jaxlstm.grid.rungs import Bracket, best, hyperband, successive_halving
-from jaxlstm.grid.search import drawn
+from jaxlstm.grid.search import drawn, listed
 from jaxlstm.grid.session import Session
 from jaxlstm.grid.space import Problem
 
@@ -70,7 +69,8 @@ class HalvingSearch(LaneSearch):
     Attributes:
       cv_results_: one row a candidate and iteration, with columns ``iter``, ``n_resources`` (epochs so
         far) and ``bracket``. Times are those of all its epochs so far.
-      best_index_: the best of the last iteration, of every bracket's with Hyperband.
+      best_index_: the best of the last iteration, of every bracket's with Hyperband; of all where
+        none of those has a score.
       n_resources_: epochs of each iteration; with Hyperband this and all below are lists, one value a
         bracket.
       n_candidates_: candidates of each iteration.
@@ -187,24 +187,28 @@ class HalvingSearch(LaneSearch):
                 "n_candidates and min_resources cannot both be 'exhaust': one follows from the other."
             )
 
-    def _epochs_name(self, prepared: Prepared) -> str:
+    def _epochs_name(self) -> str:
         """What the epochs are called as a parameter of the estimator."""
-        base = prepared.base
-        return f"{base.steps[-1][0]}__epochs" if isinstance(base, Pipeline) else "epochs"
+        return f"{prefix_of(self.estimator)}epochs"
 
-    def _most(self, prepared: Prepared) -> int:
+    def _most(self) -> int:
         """Epochs that a lane may have."""
         if self.max_resources != "auto":
             return int(self.max_resources)
-        name = self._epochs_name(prepared)
-        epochs = prepared.base.get_params()[name]
-        _check_count(name, epochs)
-        return int(epochs)
+        name = self._epochs_name()
+        params = self.estimator.get_params()
+        if name not in params:
+            raise ValueError(
+                "max_resources='auto' takes the estimator's epochs, but the pipeline has no last step"
+                " yet: give a number."
+            )
+        _check_count(name, params[name])
+        return int(params[name])
 
-    def _all_brackets(self, prepared: Prepared) -> list[tuple[Bracket, Candidates]]:
+    def _candidates(self) -> list[tuple[Bracket, Candidates]]:
         """The brackets and their first candidates; draws those that are drawn."""
-        name = self._epochs_name(prepared)
-        most = self._most(prepared)
+        name = self._epochs_name()
+        most = self._most()
         least = 1 if isinstance(self.min_resources, str) else int(self.min_resources)
         if least > most:
             raise ValueError(f"min_resources={least} is more than max_resources, {most}.")
@@ -246,16 +250,7 @@ class HalvingSearch(LaneSearch):
                         f"param_grid has a distribution for {name!r}: say with n_candidates how many"
                         " candidates to draw, or give a list of values."
                     )
-        try:
-            candidates = list(ParameterGrid(self.param_grid))
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"param_grid: {error}") from error
-        if not candidates or not any(candidates):
-            raise ValueError(
-                "param_grid is empty: give at least one parameter with at least one value, such as"
-                " {'units': [32, 64]}."
-            )
-        return candidates
+        return listed(self.param_grid)
 
     def _drawn(self, count: int, random_state: Any) -> Candidates:
         try:
@@ -265,20 +260,23 @@ class HalvingSearch(LaneSearch):
 
     # -- training ---------------------------------------------------------------------------------
 
-    def _problem(self, prepared: Prepared) -> Problem:
-        """The first iteration of the first bracket."""
-        bracket, candidates = self._all_brackets(prepared)[0]
-        first, last = bracket.rungs[0], bracket.rungs[-1]
-        return self._rung(prepared, candidates, first.epochs, last.epochs)
+    def _example(self, candidates: list[tuple[Bracket, Candidates]]) -> dict[str, Any]:
+        return candidates[0][1][0]
 
-    def _try(self, session: Session) -> None:
-        self.max_resources_ = self._most(session.prepared)
+    def _problem(self, prepared: Prepared, candidates: list[tuple[Bracket, Candidates]]) -> Problem:
+        """The first iteration of the first bracket."""
+        bracket, first_candidates = candidates[0]
+        first, last = bracket.rungs[0], bracket.rungs[-1]
+        return self._rung(prepared, first_candidates, first.epochs, last.epochs)
+
+    def _try(self, session: Session, candidates: list[tuple[Bracket, Candidates]]) -> None:
+        self.max_resources_ = self._most()
         self._ends: list[int] = []  # rows of `cv_results_` that the best may come from
         found = []
         columns = session.columns
         columns |= {"iter": [], "n_resources": [], "bracket": []}
-        for number, (bracket, candidates) in enumerate(self._all_brackets(session.prepared)):
-            done = list(self._train(session, bracket, candidates))
+        for number, (bracket, first_candidates) in enumerate(candidates):
+            done = list(self._train(session, bracket, first_candidates))
             found.append((bracket, done))
             for iteration, (count, epochs) in enumerate(done):
                 columns["iter"] += [iteration] * count
@@ -326,7 +324,7 @@ class HalvingSearch(LaneSearch):
         self, prepared: Prepared, candidates: Candidates, epochs: int, planned: int
     ) -> Problem:
         """Trials that end after ``epochs``, with schedules that plan for ``planned``."""
-        name = self._epochs_name(prepared)
+        name = self._epochs_name()
         problem = prepared.problem([candidate | {name: planned} for candidate in candidates])
         for cell in dict.fromkeys(trial.cell for trial in problem.trials):
             prepared.candidates[cell][name] = epochs

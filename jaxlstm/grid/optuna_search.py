@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +15,10 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from jaxlstm.grid.base import LaneSearch
+from jaxlstm.grid.optuna_space import dimensions
+from jaxlstm.grid.prepare import Prepared
 from jaxlstm.grid.session import Session
+from jaxlstm.grid.space import Problem
 from jaxlstm.train.hyperparameters import NUMBERS, check_number
 
 
@@ -23,13 +27,17 @@ class OptunaSearch(LaneSearch):
 
     A batch of candidates is asked for at a time and trained on all folds as lanes; then Optuna is told
     their mean scores, which it maximizes, and asked for the next batch. A candidate with a failed fit
-    is told as failed.
+    is told as failed. Samplers that try everything once (`GridSampler`, `BruteForceSampler`) end the
+    search when they have. A study's pruner has nothing to do, as nothing is reported in between.
 
     Args:
       estimator: see `GridSearch`.
-      space: a dict of name: Optuna distribution, or a callable that takes an Optuna trial, calls its
-        ``suggest_*`` methods and returns a dict of parameters.
-      n_trials: how many candidates to try.
+      space: a dict of name: Optuna distribution, SciPy distribution or list of values; or a callable
+        that takes an Optuna trial, calls its ``suggest_*`` methods and returns a dict of parameters,
+        or raises `optuna.TrialPruned`. In the study, values of a list that are no numbers, texts or
+        None are their texts, and SciPy distributions other than uniform, loguniform and randint are
+        quantiles.
+      n_trials: how many candidates to try, those that ``space`` prunes included.
       batch: how many are asked for and trained at a time. The larger, the better the device is used
         and the less Optuna knows when it is asked.
       study: an Optuna study to go on with, which maximizes; a new one in memory by default.
@@ -132,7 +140,7 @@ class OptunaSearch(LaneSearch):
         optuna = _optuna()
         check_number("n_trials", self.n_trials, NUMBERS["epochs"])
         check_number("batch", self.batch, NUMBERS["epochs"])
-        self._check_space(optuna)
+        self._check_space()
         study, sampler = self.study, self.sampler
         if sampler is not None and not isinstance(sampler, optuna.samplers.BaseSampler):
             raise TypeError(f"sampler must be an Optuna sampler or None, got {sampler!r}.")
@@ -154,22 +162,18 @@ class OptunaSearch(LaneSearch):
                 " when it goes on: study must be None."
             )
 
-    def _check_space(self, optuna: Any) -> None:
-        hint = (
-            "such as {'learning_rate': optuna.distributions.FloatDistribution(1e-4, 0.1, log=True)}"
-        )
+    def _check_space(self) -> None:
+        hint = "such as {'learning_rate': scipy.stats.loguniform(1e-4, 0.1)}"
         if callable(self.space):
             return
         if not isinstance(self.space, Mapping):
             raise TypeError(
-                f"space must be a dict of Optuna distributions, {hint}, or a callable that takes a"
+                f"space must be a dict of distributions or lists, {hint}, or a callable that takes a"
                 f" trial, got {self.space!r}."
             )
         if not self.space:
             raise ValueError(f"space is empty: give at least one distribution, {hint}.")
-        for name, one in self.space.items():
-            if not isinstance(one, optuna.distributions.BaseDistribution):
-                raise TypeError(f"space[{name!r}] must be an Optuna distribution, got {one!r}.")
+        dimensions(self.space)
 
     def _new_study(self, sampler: Any) -> Any:
         optuna = _optuna()
@@ -189,16 +193,32 @@ class OptunaSearch(LaneSearch):
                 constant_liar=True, seed=None if seed is None else int(seed)
             )
 
-    def _ask(self, study: Any, count: int, asked: list[Any]) -> list[dict[str, Any]]:
-        """Adds so many trials to those asked for; returns their parameters."""
-        candidates = []
+    def _ask(self, study: Any, count: int, batch: list[tuple[Any, dict[str, Any]]]) -> bool:
+        """Adds so many trials and their parameters to a batch; returns whether there are no more."""
+        optuna = _optuna()
+        states = optuna.trial.TrialState
         for _ in range(count):
-            asked.append(study.ask() if callable(self.space) else study.ask(dict(self.space)))
-            if callable(self.space):
-                candidates.append(self._called(self.space, asked[-1]))
-            else:
-                candidates.append(dict(asked[-1].params))
-        return candidates
+            if self._has_tried_all(study):
+                return True
+            trial, params = self._trial(study)
+            try:
+                batch.append((trial, params()))
+            except optuna.TrialPruned:
+                _tell(study, trial, state=states.PRUNED)
+            except BaseException:
+                _tell(study, trial, state=states.FAIL)
+                raise
+        return False
+
+    def _trial(self, study: Any) -> tuple[Any, Callable[[], dict[str, Any]]]:
+        """A trial, and what gives its parameters."""
+        if callable(self.space):
+            trial = study.ask()
+            return trial, functools.partial(self._called, self.space, trial)
+        known = dimensions(self.space)
+        trial = study.ask({name: one.distribution for name, one in known.items()})
+        values = trial.params
+        return trial, lambda: {name: one.value(values[name]) for name, one in known.items()}
 
     @staticmethod
     def _called(space: Callable[[Any], Any], trial: Any) -> dict[str, Any]:
@@ -207,38 +227,95 @@ class OptunaSearch(LaneSearch):
             raise TypeError(f"space must return a dict of parameters, got {params!r}.")
         return dict(params)
 
-    def _candidates(self) -> list[dict[str, Any]]:
-        """The first batch, asked of a copy of the study."""
-        if self.study is None:
-            study = self._new_study(self._own_sampler())
-        else:
-            study = self._new_study(copy.deepcopy(self.study.sampler))
-            study.add_trials(self.study.get_trials())
-        return self._ask(study, min(self.batch, self.n_trials), [])
-
-    def _try(self, session: Session) -> None:
+    def _has_tried_all(self, study: Any) -> bool:
+        """Whether a sampler that tries everything once would now repeat itself."""
         optuna = _optuna()
+        samplers = optuna.samplers
+        if not isinstance(study.sampler, samplers.GridSampler | samplers.BruteForceSampler):
+            return False
+        tried = study.get_trials(deepcopy=False)
+        if any(trial.state == optuna.trial.TrialState.WAITING for trial in tried):
+            return False
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            twin = self._copy_of(study)
+            _, params = self._trial(twin)
+            try:
+                params()
+            except Exception:
+                return False  # the trial itself will show it
+        point = _point(twin.get_trials(deepcopy=False)[-1])
+        return any(_point(one) == point for one in tried)
+
+    def _copy_of(self, study: Any) -> Any:
+        twin = self._new_study(copy.deepcopy(study.sampler))
+        twin.add_trials(study.get_trials())
+        return twin
+
+    def _candidates(self) -> Any:
+        """None: Optuna is asked when it has been told of those before."""
+        return None
+
+    def _problem(self, prepared: Prepared, candidates: Any) -> Problem:
+        """The first batch, asked of a copy of the study."""
+        own = self._new_study(self._own_sampler()) if self.study is None else self.study
+        batch: list[tuple[Any, dict[str, Any]]] = []
+        self._ask(self._copy_of(own), min(self.batch, self.n_trials), batch)
+        if not batch:
+            raise ValueError(_NOTHING)
+        return prepared.problem([params for _, params in batch])
+
+    def _try(self, session: Session, candidates: Any) -> None:
         study = self.study if self.study is not None else self._new_study(self._own_sampler())
         self.study_ = study
         numbers = session.columns["trial"] = []
-        failed = optuna.trial.TrialState.FAIL
-        while len(numbers) < self.n_trials and not session.is_interrupted:
-            asked: list[Any] = []
+        failed = _optuna().trial.TrialState.FAIL
+        left, is_done = self.n_trials, False
+        while left and not is_done and not session.is_interrupted:
+            count = min(self.batch, left)
+            left -= count
+            batch: list[tuple[Any, dict[str, Any]]] = []
             told = 0
             try:
-                count = min(self.batch, self.n_trials - len(numbers))
-                scores = session.evaluate(self._ask(study, count, asked))
-                numbers += [trial.number for trial in asked]
-                for trial, score in zip(asked, scores.tolist(), strict=True):
-                    if np.isfinite(score):
-                        study.tell(trial, score)
+                is_done = self._ask(study, count, batch)
+                if not batch:
+                    continue
+                scores = session.evaluate([params for _, params in batch])
+                numbers += [trial.number for trial, _ in batch]
+                has_failed = session.have_failed(len(batch))
+                for (trial, _), score, is_failure in zip(batch, scores, has_failed, strict=True):
+                    if is_failure or np.isnan(score):
+                        _tell(study, trial, state=failed)
                     else:
-                        study.tell(trial, state=failed)
+                        _tell(study, trial, float(score))
                     told += 1
             finally:
                 # No trial of a study that others share is left running.
-                for trial in asked[told:]:
-                    study.tell(trial, state=failed)
+                for trial, _ in batch[told:]:
+                    _tell(study, trial, state=failed)
+        if not session.trials:
+            raise ValueError(_NOTHING)
+
+
+def _point(trial: Any) -> Any:
+    """What a sampler that tries everything once has tried; enqueued trials are none of a grid's."""
+    return trial.system_attrs.get("grid_id", trial.params)
+
+
+_NOTHING = "there is no candidate: space has pruned every trial, or none is left."
+
+
+def _tell(study: Any, trial: Any, *score: float, **state: Any) -> None:
+    """Tells a study what came of a trial.
+
+    A sampler that has tried everything asks `optimize`, which is not running here, to stop: an error,
+    but the study has been told.
+    """
+    try:
+        study.tell(trial, *score, **state)
+    except RuntimeError:
+        if not study.get_trials(deepcopy=False)[trial.number].state.is_finished():
+            raise
 
 
 def _optuna() -> Any:

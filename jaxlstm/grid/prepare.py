@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from numbers import Integral
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from sklearn.base import clone
+from sklearn.base import clone, is_classifier
 from sklearn.exceptions import DataConversionWarning
 from sklearn.model_selection import check_cv
 from sklearn.pipeline import Pipeline
@@ -18,38 +19,23 @@ from sklearn.utils.validation import _num_samples, indexable
 
 from jaxlstm import forks
 from jaxlstm.estimators import targets as reading
-from jaxlstm.estimators.inputs import (
-    DictRows,
-    Sequences,
-    is_list,
-    read_padding,
-    read_rows,
-    targets_of,
-    widened,
-)
+from jaxlstm.estimators.inputs import DictRows, Sequences, read_padding, read_rows, targets_of
 from jaxlstm.estimators.targets import Targets
 from jaxlstm.grid.outcome import Outcome
+from jaxlstm.grid.pipelines import (
+    check_fit,
+    estimator_of,
+    is_nothing,
+    last_of,
+    prefix_of,
+    put_together,
+    transformed,
+    with_last,
+)
 from jaxlstm.grid.space import Fold, Network, Problem, Trial, fit_scales, hold_out
 from jaxlstm.train import standardization
 from jaxlstm.train.data import Data, counted_rows, with_mass
 from jaxlstm.train.hyperparameters import nearest
-
-
-def estimator_of(estimator: Any) -> Any:
-    """The estimator itself, or a pipeline's last step.
-
-    Raises:
-      TypeError: neither.
-    """
-    last = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
-    if not hasattr(last, "_network"):
-        raise TypeError(
-            "estimator must be one of jaxlstm (LSTMClassifier, LSTMRegressor, FlaxClassifier,"
-            " FlaxRegressor) or a scikit-learn Pipeline that ends in one, got"
-            f" {type(last).__name__}."
-        )
-    return last
-
 
 # Parameters that say whether inputs and targets are standardised.
 _SCALES = ("standardize", "standardize_targets")
@@ -63,7 +49,7 @@ class _Origin(NamedTuple):
     """What a data set was made by, and what it is written in."""
 
     estimator: Any  # it knows the columns
-    steps: list[Any]  # of a pipeline, before the estimator
+    pipeline: Any  # fitted, if the estimator stands in one
     units: standardization.Units | None
     targets: Targets
 
@@ -86,6 +72,8 @@ class Prepared:
       n_seeds: trials of each cell and split that differ in their seed alone.
       sample_weight: what each row, or step, counts for in training.
       split_params: further arguments of the splitter.
+      refits: whether the best candidate will be trained on all rows.
+      example: a candidate, which says what a pipeline without a last step will end in.
     """
 
     def __init__(
@@ -100,8 +88,15 @@ class Prepared:
         n_seeds: int = 1,
         sample_weight: Any = None,
         split_params: Mapping[str, Any] | None = None,
+        refits: bool = False,
+        example: Mapping[str, Any] | None = None,
     ):
-        estimator_of(estimator)
+        is_complete = not is_nothing(last_of(estimator))
+        self._plain = self.base = clone(estimator)
+        if not is_complete and example is not None:
+            with contextlib.suppress(AttributeError):  # parameters of a step that is not there
+                self.base = clone(estimator).set_params(**_copies(example))
+        estimator_of(self.base)
         forks.check()
         y = targets_of(X, y)
         if y is None:
@@ -109,9 +104,8 @@ class Prepared:
         if isinstance(X, Mapping):
             X = DictRows(X)
         X, y, groups, sample_weight = indexable(X, y, groups, sample_weight)
-        self.base = clone(estimator)
         self.is_pipeline = isinstance(self.base, Pipeline)
-        self.n_seeds = n_seeds
+        self.n_seeds, self.refits = n_seeds, refits
         self._variants: dict[Any, int] = {}
         self._datasets: list[Data] = []
         self._made_by: list[_Origin] = []
@@ -121,27 +115,38 @@ class Prepared:
             data, self.targets = self._check_y(estimator_of(self.base), X, y, sample_weight)
         else:
             data, self.targets, rows = self.base._check_data(X, y, sample_weight)
-            self._add_dataset(data, _Origin(self.base, [], rows.units, self.targets))
+            self._add_dataset(data, _Origin(self.base, None, rows.units, self.targets))
         #: Its targets and weights are those of all versions of the data set.
-        self._whole = data
+        self.whole = data
         strata = self.targets.task.strata(data.y)
-        splitter = check_cv(cv, strata, classifier=strata is not None)
-        self._check_folds(cv, splitter, data)
+        # Of a pipeline that ends in nothing yet, scikit-learn does not know that it classifies.
+        is_stratified = strata is not None and (is_complete or is_classifier(estimator))
+        splitter = check_cv(cv, strata, classifier=is_stratified)
+        self._check_folds(cv, splitter, data, is_stratified)
         with warnings.catch_warnings():
             # Said above, with the class's name.
             warnings.filterwarnings("ignore", message="The least populated class")
             splits = list(splitter.split(X, y, groups, **(split_params or {})))
         if not splits:
             raise ValueError(f"cv={cv!r} makes no split.")
+        promised = splitter.get_n_splits(X, y, groups, **(split_params or {}))
+        if promised != len(splits):
+            raise ValueError(
+                "cv.split and cv.get_n_splits return inconsistent results. Expected"
+                f" {promised} splits, got {len(splits)}"
+            )
         self.folds = [
             Fold(*(_row_numbers(part, len(data.y), number) for part in split))
             for number, split in enumerate(splits)
         ]
         self._held_out: dict[Any, int] = {}
+        self._all_rows = counted_rows(self.whole, np.arange(len(data.y)))
+        self._refit_fractions: set[float] = set()  # those that can be held out of all rows
         self._standardizations: dict[tuple[int, int], standardization.Standardization] = {}
         #: Rows that are trained on and watched: those that count for anything.
         self._row_lists = [self._counted(fold, number) for number, fold in enumerate(self.folds)]
-        self.seeds, self.refit_seed = self._draw_seeds(random_state)
+        self._random_state = random_state
+        self._seeds: tuple[list[list[int]], int] | None = None
         #: Of all candidates so far: `problem` adds to them.
         self.candidates: list[dict[str, Any]] = []
         self.estimators: list[Any] = []
@@ -172,23 +177,39 @@ class Prepared:
 
     def _counted(self, fold: Fold, number: int) -> Fold:
         """A split without the rows that weigh nothing."""
-        counted = Fold(*(counted_rows(self._whole, rows) for rows in (fold.train, fold.validation)))
+        counted = Fold(*(counted_rows(self.whole, rows) for rows in (fold.train, fold.validation)))
         if not len(counted.train):
             raise ValueError(f"all training rows of split {number} of cv have the weight 0.")
         return counted
 
-    def _check_folds(self, cv: Any, splitter: Any, data: Data) -> None:
+    def _check_folds(self, cv: Any, splitter: Any, data: Data, is_stratified: bool) -> None:
         if not isinstance(cv, Integral | type(None)):
             return
         folds = splitter.get_n_splits()
-        small = self.targets.check_folds(folds, data.y)
+        small = self.targets.check_folds(folds, data.y) if is_stratified else None
         if len(data.y) < folds:
             raise ValueError(f"cv={folds} folds need at least {folds} rows, X has {len(data.y)}.")
         if small:
             warnings.warn(small, UserWarning, stacklevel=5)
 
+    @property
+    def seeds(self) -> list[list[int]]:
+        """Seeds ``[n_seeds][folds]``, the same in every cell."""
+        return self._drawn_seeds()[0]
+
+    @property
+    def refit_seed(self) -> int:
+        """Seed of the refit, for an estimator that has none of its own."""
+        return self._drawn_seeds()[1]
+
+    def _drawn_seeds(self) -> tuple[list[list[int]], int]:
+        """Drawn when they are first wanted: candidates come first, as in scikit-learn's searches."""
+        if self._seeds is None:
+            self._seeds = self._draw_seeds(self._random_state)
+        return self._seeds
+
     def _draw_seeds(self, random_state: Any) -> tuple[list[list[int]], int]:
-        """Seeds ``[n_seeds][folds]``, the same in every cell, and one for the refit.
+        """Seeds of the trials, and one for the refit.
 
         They depend neither on the cells nor on ``n_seeds``: what is added changes no other trial.
         """
@@ -225,13 +246,17 @@ class Prepared:
         cells = range(len(self.candidates), len(self.candidates) + len(candidates))
         first = len(self.candidates) * len(self.folds) * self.n_seeds
         self.candidates += candidates
-        self.estimators += [clone(self.base).set_params(**_copies(c)) for c in candidates]
+        self.estimators += [clone(self._plain).set_params(**_copies(c)) for c in candidates]
+        for cell in cells:
+            check_fit(estimator_of(self.estimators[cell]))
         for cell in cells:
             networks: dict[Any, Network] = {}
             standardized: dict[Any, Network] = {}
             for number in range(len(self.folds)):
                 variant = self._variant(cell, number)
                 network = self._network(cell, number, variant, networks)
+                if self.refits and number == 0:
+                    self._check_refit(cell, variant, network)
                 for repeat in range(self.n_seeds):
                     own = estimator_of(self.estimators[cell]).random_state
                     seed = self.seeds[repeat][number]
@@ -263,16 +288,47 @@ class Prepared:
         is_own = estimator._row_numbers_matter() or not self._fits_all(estimator.batch_size)
         key = data.x.shape[1:], data.lengths is None, number if is_own else None
         if key not in known:
-            try:
+            with self._naming(cell):
                 rows = self._row_lists[number].train
                 made_by = self._made_by[variant][0]
                 if hasattr(made_by, "inputs_"):
                     estimator.inputs_ = made_by.inputs_
                 known[key] = estimator._network(data, rows, self.targets)
-            except (TypeError, ValueError) as error:
-                kind = TypeError if isinstance(error, TypeError) else ValueError
-                raise kind(f"{error} (in the cell {self.candidates[cell]})") from error
         return known[key]
+
+    @contextlib.contextmanager
+    def _naming(self, cell: int) -> Iterator[None]:
+        """Errors say which cell they are of."""
+        try:
+            yield
+        except (TypeError, ValueError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"{error} (in the cell {self.candidates[cell]})") from error
+
+    def _check_refit(self, cell: int, variant: int, network: Network) -> None:
+        """Raises what a refit of this cell would end with, after all training.
+
+        Args:
+          cell: the candidate.
+          variant: a data set of it.
+          network: of one of its splits.
+        """
+        estimator, rows = estimator_of(self.estimators[cell]), self._all_rows
+        with self._naming(cell):
+            if estimator._row_numbers_matter():
+                estimator._network(self._datasets[variant], rows, self.targets)
+            fraction = network.holds_out
+            if fraction and fraction not in self._refit_fractions:
+                strata = self.targets.task.strata(self.whole.y)
+                hold_out(Fold(rows, rows[:0]), strata, fraction, 0)
+                self._refit_fractions.add(fraction)
+            elif network.watches_validation and not fraction:
+                raise ValueError(
+                    "a metric of validation rows is watched (early stopping, restore_best_weights or"
+                    " the plateau schedule), of which the refit on all rows has none: give a"
+                    " validation_fraction above 0, watch 'loss' or another metric of training, or set"
+                    " refit=False."
+                )
 
     def _standardized(
         self, network: Network, variant: int, rows: int, known: dict[Any, Network]
@@ -310,7 +366,7 @@ class Prepared:
         key = number, fraction, seed
         if key not in self._held_out:
             self._held_out[key] = len(self._row_lists)
-            strata = self.targets.task.strata(self._whole.y)
+            strata = self.targets.task.strata(self.whole.y)
             self._row_lists.append(hold_out(self._row_lists[number], strata, fraction, seed))
         return self._held_out[key]
 
@@ -319,32 +375,31 @@ class Prepared:
         estimator = self.estimators[cell]
         if not self.is_pipeline:
             return self._given(estimator, number)
-        own = f"{estimator.steps[-1][0]}__"
-        others = {k: v for k, v in self.candidates[cell].items() if not k.startswith(own)}
-        scales = _scales(estimator_of(estimator))
-        key = number, scales, frozenset((name, _identity(value)) for name, value in others.items())
+        own, last = prefix_of(estimator), clone(estimator_of(estimator))
+        others = {
+            name: value
+            for name, value in self.candidates[cell].items()
+            if not f"{name}__".startswith(own)
+        }
+        values = frozenset((name, _identity(value)) for name, value in others.items())
+        scales = _scales(last)
+        key = number, type(last), scales, values
         if key not in self._variants:
             fold = self.folds[number]
             train, test = (_safe_indexing(self.X, rows) for rows in (fold.train, fold.validation))
-            steps: list[Any] = []
-            if len(estimator.steps) > 1:
-                transformers = clone(Pipeline(estimator.steps[:-1]))
-                train = self._transformed(transformers, train, fold)
-                test = transformers.transform(test)
-                steps = transformers.steps
-            last = clone(estimator_of(estimator))
+            made = transformed(estimator, train, _safe_indexing(self.y, fold.train), test)
             with warnings.catch_warnings():
                 # Steps give float64 as a rule; to say it for each fold helps nobody.
                 warnings.filterwarnings("ignore", message="X was converted")
-                first = last._check_rows(train, reset=True)
-                parts = [first, last._check_rows(test, units=first.units)]
-            y, targets = self._whole.y, self.targets
+                first = last._check_rows(made.train, reset=True)
+                parts = [first, last._check_rows(made.validation, units=first.units)]
+            y, targets = self.whole.y, self.targets
             if scales != _scales(estimator_of(self.base)):
                 whole, targets = self._check_y(last, self.X, self.y, self.weight)
                 y = whole.y
-            data = self._put_together(fold, parts)._replace(y=y)
-            origin = _Origin(last, steps, first.units, targets)
-            self._variants[key] = self._add_dataset(data, origin)
+            data = put_together(self.whole, self.targets.task.per_step, fold, parts)
+            origin = _Origin(last, made.pipeline, first.units, targets)
+            self._variants[key] = self._add_dataset(data._replace(y=y), origin)
         return self._variants[key]
 
     def _given(self, estimator: Any, number: int) -> int:
@@ -373,68 +428,10 @@ class Prepared:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", category=DataConversionWarning)  # said before
                 data, targets, rows = maker._check_data(self.X, self.y, self.weight, by=by)
-            origin = _Origin(maker, [], rows.units, targets)
+            origin = _Origin(maker, None, rows.units, targets)
             same = [place for place, one in enumerate(self._made_by) if one.is_written_as(origin)]
             self._variants[key] = same[0] if same else self._add_dataset(data, origin)
         return self._variants[key]
-
-    def _transformed(self, transformers: Pipeline, train: Any, fold: Fold) -> Any:
-        """A split's training rows, by steps that are fitted on them."""
-        try:
-            return transformers.fit_transform(train, _safe_indexing(self.y, fold.train))
-        except (TypeError, ValueError, AttributeError) as error:
-            names = ", ".join(repr(name) for name, _ in transformers.steps)
-            is_rows = not is_list(train) and not isinstance(train, DictRows)
-            if is_rows and np.ndim(train) > 2 and "with dim" in str(error):
-                raise ValueError(
-                    f"a step before the estimator ({names}) takes tables [N, F], not X of shape"
-                    f" {np.shape(train)}: use standardize=True, which scales each feature of"
-                    f" [N, T, F], or a step that takes such rows ({error})"
-                ) from error
-            if is_rows:
-                raise
-            what = "list" if is_list(train) else "dict"
-            raise ValueError(
-                f"a step before the estimator ({names}) does not take a {what} of arrays: use"
-                " standardize=True, or a step that maps each row."
-            ) from error
-
-    def _put_together(self, fold: Fold, parts: Sequence[Sequences]) -> Data:
-        """A pipeline's training and validation rows in their places of the whole data set."""
-        whole = self._whole
-        for numbers, part in zip((fold.train, fold.validation), parts, strict=True):
-            if len(part.x) != len(numbers):
-                raise ValueError(
-                    f"a step of the pipeline made {len(part.x)} rows of {len(numbers)}; it must keep"
-                    " their number."
-                )
-        if parts[0].x.shape[2:] != parts[1].x.shape[2:] or parts[0].x.ndim != parts[1].x.ndim:
-            raise ValueError(
-                f"a step of the pipeline made training rows of shape {parts[0].x.shape[1:]} and"
-                f" validation rows of shape {parts[1].x.shape[1:]}."
-            )
-        steps = max(part.x.shape[1] for part in parts)
-        is_ragged = any(part.lengths is not None or part.x.shape[1] != steps for part in parts)
-        if is_ragged and parts[0].x.ndim < 3:
-            raise ValueError("a step of the pipeline made rows of different numbers of features.")
-        x = np.zeros((len(whole.y), steps, *parts[0].x.shape[2:]), parts[0].x.dtype)
-        lengths = np.full(len(whole.y), steps, np.int32) if is_ragged else None
-        for numbers, part in zip((fold.train, fold.validation), parts, strict=True):
-            part = widened(part, steps)
-            x[numbers] = part.x
-            if lengths is not None and part.lengths is not None:
-                lengths[numbers] = part.lengths
-        per_step = self.targets.task.per_step
-        if per_step:
-            before = whole.x.shape[1] if whole.lengths is None else whole.lengths
-            own = steps if lengths is None else lengths
-            used = np.union1d(fold.train, fold.validation)
-            if whole.y.shape[1] != steps or (np.broadcast_to(before, len(x)) != own)[used].any():
-                raise ValueError(
-                    "a step of the pipeline changes how many steps rows have, but there is a target"
-                    " for each step."
-                )
-        return with_mass(Data(x, whole.y, lengths, whole.weight), per_step)
 
     def _add_dataset(self, data: Data, origin: _Origin) -> int:
         self._datasets.append(data)
@@ -443,17 +440,14 @@ class Prepared:
 
     def fitted(self, trial: Trial, outcome: Outcome) -> Any:
         """The estimator that a finished trial stands for."""
-        estimator = clone(self.estimators[trial.cell])
-        last = estimator_of(estimator)
+        last = clone(estimator_of(self.estimators[trial.cell]))
         x = self._datasets[trial.variant].x
-        checked, steps, _, targets = self._made_by[trial.variant]
+        checked, pipeline, _, targets = self._made_by[trial.variant]
         last._adopt(outcome, trial.network, targets, x.shape[1:])
         for name in ("n_features_in_", "feature_names_in_", "inputs_"):
             if hasattr(checked, name):
                 setattr(last, name, getattr(checked, name))
-        if self.is_pipeline:
-            estimator.steps[:-1] = steps
-        return estimator
+        return with_last(pipeline, last)
 
     def part(self, numbers: np.ndarray) -> tuple[Any, Any]:
         """Rows and targets as `fit` got them, for a scorer."""

@@ -34,15 +34,50 @@ def _param_arrays(candidates: Sequence[Mapping[str, Any]]) -> dict[str, np.ma.Ma
 
 
 def _statistics(name: str, values: np.ndarray) -> dict[str, np.ndarray]:
-    return {f"mean_{name}": values.mean(axis=1), f"std_{name}": values.std(axis=1)}
+    with np.errstate(invalid="ignore"):  # scores of -inf
+        return {f"mean_{name}": values.mean(axis=1), f"std_{name}": values.std(axis=1)}
 
 
 def _ranks(means: np.ndarray) -> np.ndarray:
-    """1 for the best; cells without a score share the last rank."""
+    """1 for the best; cells without a score share the last rank, below -inf."""
     if np.isnan(means).all():
         return np.ones(len(means), np.int32)
-    filled = np.where(np.isnan(means), np.nanmin(means) - 1, means)
+    # An infinite score becomes the largest finite number, so that a lower one is left for NaN.
+    filled = np.nan_to_num(means, nan=np.nanmin(means) - 1)
     return rankdata(-filled, method="min").astype(np.int32)
+
+
+def score_columns(
+    outcomes: Sequence[Outcome], part: str, error_score: Any
+) -> dict[str, list[float]]:
+    """Scores of all trials by metric, which is "score" where there is one.
+
+    Args:
+      outcomes: of the trials.
+      part: "test" or "train".
+      error_score: the score where the fit failed or the scorer raised; those that Ctrl-C has left
+        out have NaN, as has a metric that a scorer's dict lacks.
+
+    Raises:
+      ValueError: a scorer that returns numbers and dicts.
+    """
+    found = [(one.scores or {}).get(part) for one in outcomes]
+    names = dict.fromkeys(
+        name for scores in found if isinstance(scores, Mapping) for name in scores
+    )
+    if names and not all(scores is None or isinstance(scores, Mapping) for scores in found):
+        raise ValueError("scoring must return a number for each fit, or a dict for each.")
+    lacking = error_score if error_score != "raise" else np.nan
+
+    def score(outcome: Outcome, scores: Any, name: str) -> float:
+        number = scores.get(name, np.nan) if isinstance(scores, Mapping) else scores
+        if number is None:
+            has_failed = outcome.status == "failed" or "errors" in (outcome.scores or {})
+            return lacking if has_failed else np.nan
+        return number
+
+    pairs = list(zip(outcomes, found, strict=True))
+    return {name: [score(*pair, name) for pair in pairs] for name in names or ["score"]}
 
 
 def cv_results(

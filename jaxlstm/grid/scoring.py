@@ -2,45 +2,55 @@
 
 from __future__ import annotations
 
+import contextlib
+import warnings
 from collections.abc import Iterable, Mapping
-from numbers import Real
+from numbers import Number
 from typing import Any
 
 import numpy as np
 from sklearn import config_context, get_config
 from sklearn.base import BaseEstimator
 from sklearn.metrics import check_scoring
-from sklearn.utils import _safe_indexing
-from sklearn.utils.validation import has_fit_parameter
+from sklearn.metrics._scorer import _check_multimetric_scoring
+from sklearn.utils.validation import _check_method_params, has_fit_parameter
 
 from jaxlstm.estimators import targets as reading
 from jaxlstm.estimators.inputs import Sequences, by_step, read_steps, rows_of
 from jaxlstm.grid import program_cache
+from jaxlstm.grid.foresight import failing_scorers
 from jaxlstm.grid.outcome import Outcome
-from jaxlstm.grid.prepare import Prepared, estimator_of
+from jaxlstm.grid.pipelines import estimator_of, is_as_written
+from jaxlstm.grid.prepare import Prepared
 from jaxlstm.grid.space import Trial
 
 
 def _scorers(estimator: Any, scoring: Any) -> Any:
     """A scorer, or a dict of them where several are named."""
-    if isinstance(scoring, list | tuple | set):
-        scoring = {name: name for name in scoring}
-    if isinstance(scoring, Mapping):
+    if isinstance(scoring, list | tuple | Mapping):
         if not scoring:
             raise ValueError("scoring must name at least one metric, got an empty collection.")
-        return {name: check_scoring(estimator, one) for name, one in scoring.items()}
+        try:
+            return _check_multimetric_scoring(estimator, scoring)
+        except ValueError as error:
+            raise ValueError(f"scoring: {error}") from error
     return check_scoring(estimator, scoring)
 
 
-def _number(score: Any) -> Any:
-    """A score as a plain number; it may come as an array of NumPy or JAX without axes.
+def _number(score: Any, scorer: Any) -> Any:
+    """A score as a plain number; it may come as an array of one number.
 
     Raises:
-      TypeError: something else.
+      ValueError: something else.
     """
-    number = score.item() if getattr(score, "shape", None) == () else score
-    if not isinstance(number, Real):
-        raise TypeError(f"scoring must return numbers, got {score!r}.")
+    number = score
+    if hasattr(score, "item"):
+        with contextlib.suppress(ValueError, TypeError):
+            number = score.item()
+    if not isinstance(number, Number):
+        raise ValueError(
+            f"scoring must return a number, got {score} ({type(score)}) instead. (scorer={scorer})"
+        )
     return number
 
 
@@ -73,7 +83,9 @@ class _OfSteps(BaseEstimator):
         return of_steps
 
 
-def call_scorer(scorer: Any, estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> Any:
+def call_scorer(
+    scorer: Any, estimator: Any, X: Any, y: Any, *, sample_weight: Any = None, **more: Any
+) -> Any:
     """A scorer's score; one of scikit-learn's metrics sees targets of steps one after another.
 
     Args:
@@ -82,13 +94,14 @@ def call_scorer(scorer: Any, estimator: Any, X: Any, y: Any, sample_weight: Any 
       X: rows as the user gave them.
       y: their targets, likewise.
       sample_weight: for the scorer; None: not passed on.
+      **more: other metadata that it asks for.
     """
     if estimator_of(estimator).return_sequences and hasattr(scorer, "_score_func"):
         rows = rows_of(X)
         sample_weight = by_step(reading.weights(sample_weight, rows, True), rows)
         estimator, y = _OfSteps(estimator, rows), read_steps("y", y, rows)
     weight = {} if sample_weight is None else {"sample_weight": sample_weight}
-    return scorer(estimator, X, y, **weight)
+    return scorer(estimator, X, y, **weight, **more)
 
 
 def accepts_weight(scorer: Any) -> bool:
@@ -120,8 +133,8 @@ class Scoring:
       validation_freq: every how many epochs the trials are validated.
       keeps_weights: whether every trial's weights are wanted for something else.
       sample_weight: what rows, or steps, count for in scores; None: nothing is said to scorers.
-      is_routed: whether the user asked that weights go to the scorers; else those get them that
-        take them.
+      arguments: what goes to each scorer with metadata routing, by metric; None: weights go to the
+        scorers that take them.
     """
 
     def __init__(
@@ -135,13 +148,14 @@ class Scoring:
         validation_freq: int = 1,
         keeps_weights: bool = False,
         sample_weight: Any = None,
-        is_routed: bool = False,
+        arguments: Mapping[str, dict[str, Any]] | None = None,
     ):
-        self.sample_weight, self.is_routed = sample_weight, is_routed
+        self.sample_weight, self.arguments = sample_weight, arguments
         self.keeps_weights = keeps_weights
         self.prepared, self.refit, self.error_score = prepared, refit, error_score
         self.return_train_score = return_train_score
         self.validation_freq = validation_freq
+        self.scoring = scoring
         self.config = get_config()  # scikit-learn's settings are a thread's own
         self.scorer = _scorers(prepared.base, scoring)
         if isinstance(self.scorer, dict):
@@ -158,33 +172,27 @@ class Scoring:
         return self.keeps_weights or self._looks_at_weights(trial)
 
     def _looks_at_weights(self, trial: Trial) -> bool:
+        if self._counted is None or trial.rows != trial.fold:
+            return True
         best_may_lack_it = trial.network.keeps_best and self.validation_freq > 1
-        return self._counted is None or trial.rows != trial.fold or best_may_lack_it
+        return best_may_lack_it or not is_as_written(self.prepared.estimators[trial.cell])
 
     def __call__(self, trial: Trial, outcome: Outcome) -> dict[str, Any]:
-        """Returns test and train scores and the seconds they took."""
+        """Returns test and train scores, the seconds they took, and the errors of scorers.
+
+        A part that the only scorer raised for is missing; one of several metrics is None.
+        """
         start = program_cache.clock()
         scores: dict[str, Any] = {}
         if outcome.failed is None and not self._looks_at_weights(trial):
             scores["test"] = outcome.curves[str(self._counted)][outcome.last]
         elif outcome.failed is None:
-            try:
-                with config_context(**self.config):
-                    scores = self._score_parts(trial, outcome)
-            except Exception as error:
-                if self.error_score == "raise":
-                    raise
-                outcome.failed = f"scoring raised {type(error).__name__}: {error}"
+            with config_context(**self.config):
+                scores = self._score_parts(trial, outcome)
         elif self.error_score == "raise":
             raise ValueError(
                 f"The fit of {trial.params}, fold {trial.fold} failed: {outcome.failed}."
             )
-        for part, found in scores.items():
-            if isinstance(found, Mapping):
-                self._check_refit(found)
-                scores[part] = {name: _number(score) for name, score in found.items()}
-            else:
-                scores[part] = _number(found)
         return scores | {"seconds": program_cache.clock() - start}
 
     def _score_parts(self, trial: Trial, outcome: Outcome) -> dict[str, Any]:
@@ -193,21 +201,77 @@ class Scoring:
         if self.return_train_score:
             parts["train"] = fold.train
         estimator = self.prepared.fitted(trial, outcome)
-        scores = {}
+        scores: dict[str, Any] = {}
+        errors: dict[str, str] = {}
+
+        def score(name: str, scorer: Any, numbers: Any, X: Any, y: Any) -> Any:
+            given = self._arguments(name, scorer)
+            given = _check_method_params(self.prepared.X, given, indices=numbers)
+            try:
+                return call_scorer(scorer, estimator, X, y, **given)
+            except Exception as error:
+                if self.error_score == "raise":
+                    raise
+                errors.setdefault(name, f"{type(error).__name__}: {error}")
+                return None
+
         for part, numbers in parts.items():
             X, y = self.prepared.part(numbers)
-
-            def score(scorer: Any, X: Any = X, y: Any = y, numbers: Any = numbers) -> Any:
-                weight = None
-                if self.sample_weight is not None and (self.is_routed or accepts_weight(scorer)):
-                    weight = _safe_indexing(self.sample_weight, numbers)
-                return call_scorer(scorer, estimator, X, y, weight)
-
             if isinstance(self.scorer, dict):
-                scores[part] = {name: score(one) for name, one in self.scorer.items()}
-            else:
-                scores[part] = score(self.scorer)
-        return scores
+                scores[part] = {}
+                for name, scorer in self.scorer.items():
+                    found = score(name, scorer, numbers, X, y)
+                    has_failed = found is None and name in errors
+                    scores[part][name] = None if has_failed else _number(found, name)
+                continue
+            found = score("score", self.scorer, numbers, X, y)
+            if isinstance(found, dict):
+                self._check_refit(found)
+                scores[part] = {name: _number(one, name) for name, one in found.items()}
+            elif found is not None or "score" not in errors:
+                scores[part] = _number(found, self.scorer)
+        return scores | ({"errors": errors} if errors else {})
+
+    def _arguments(self, name: str, scorer: Any) -> dict[str, Any]:
+        """Of a scorer's call, for all rows."""
+        if self.arguments is not None:
+            return self.arguments[name]
+        is_weighted = self.sample_weight is not None and accepts_weight(scorer)
+        return {"sample_weight": self.sample_weight} if is_weighted else {}
+
+    def look_ahead(self) -> None:
+        """Says which metrics do not look at weights, and which will not be computed.
+
+        Raises:
+          ValueError: the metric that decides cannot be computed on any split.
+        """
+        several = isinstance(self.scorer, dict)
+        scorers = self.scorer if several else {"score": self.scorer}
+        for name, scorer in scorers.items():
+            is_weighted = self.sample_weight is not None and self.arguments is None
+            if is_weighted and not accepts_weight(scorer):
+                warnings.warn(
+                    f"The scoring {f'{name}=' if several else ''}{scorer} does not support"
+                    " sample_weight, which may lead to statistically incorrect results when fitting"
+                    " with sample_weight.",
+                    UserWarning,
+                    stacklevel=3,
+                )
+        for name, errors in failing_scorers(self.prepared, scorers).items():
+            called = repr(name) if several else repr(self.scoring)
+            splits, message = list(errors), next(iter(errors.values()))
+            is_everywhere = len(splits) == len(self.prepared.folds)
+            decides = self.refit == name if several else self.refit is True
+            if self.error_score == "raise" or (is_everywhere and decides):
+                raise ValueError(
+                    f"scoring {called} cannot be computed on split {splits[0]}: {message}"
+                )
+            warnings.warn(
+                f"Scoring will fail for {called} on split {', '.join(map(str, splits))}, whatever is"
+                f" trained: its score there will be {self.error_score}. Details: {message}",
+                UserWarning,
+                stacklevel=3,
+            )
 
     def _check_refit(self, metrics: Iterable[str]) -> None:
         refit = self.refit

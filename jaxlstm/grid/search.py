@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -34,17 +33,21 @@ class GridSearch(LaneSearch):
 
     Args:
       estimator: an `LSTMClassifier`, `LSTMRegressor`, `FlaxClassifier` or `FlaxRegressor`, or a
-        Pipeline that ends in one. The pipeline's other steps are fitted on each fold's training
-        rows; those of a list get a list and must return one of as many rows.
-      param_grid: a dict of name: values, or a list of such dicts.
+        Pipeline that ends in one, or in None that the candidates replace. The pipeline's other steps
+        are fitted on each fold's training rows; those of a list get a list and must return one of
+        as many rows. A subclass may predict and score in its own way, but not have its own ``fit``.
+      param_grid: a dict of name: values, or a list of such dicts; ``{}`` for the estimator as it is.
       scoring: None (the estimator's own score: accuracy or R2), a scorer's name, a callable
-        ``(estimator, X, y)``, or several as a list or dict. With targets per step scikit-learn's
+        ``(estimator, X, y)``, or several as a list or dict. A metric of scikit-learn's that the
+        targets of a split do not allow is said before anything is trained: an error where no split
+        allows the one that ``refit`` looks at, else a warning. With targets per step scikit-learn's
         scorers see all own steps of the validation rows, one after another.
       refit: whether to train the best cell on all rows; a metric's name where there are several, or
         a callable that picks the best index from `cv_results_`.
       cv: number of folds (5 by default), stratified where a row has one label, a splitter, or an
-        iterable of splits.
-      error_score: the score of a lane that diverged or could not be scored, or "raise".
+        iterable of splits, of which an iterator is read once and kept.
+      error_score: the score of a lane that diverged, or of one metric whose scorer raised; or
+        "raise".
       return_train_score: whether to score on the training rows as well.
       return_estimator: whether to keep every trained lane, as `estimators_` (scikit-learn's
         `cross_validate` has the same word); with ``checkpoint_dir`` they are saved there.
@@ -145,17 +148,7 @@ class GridSearch(LaneSearch):
         self.return_estimator = return_estimator
 
     def _candidates(self) -> list[dict[str, Any]]:
-        try:
-            candidates = list(ParameterGrid(self.param_grid))
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"param_grid: {error}") from error
-        grids = [self.param_grid] if isinstance(self.param_grid, Mapping) else self.param_grid
-        if not candidates or not any(grids):
-            raise ValueError(
-                "param_grid is empty: give at least one parameter with at least one value, such as"
-                " {'units': [32, 64]}."
-            )
-        return candidates
+        return listed(self.param_grid)
 
 
 class RandomSearch(LaneSearch):
@@ -237,15 +230,33 @@ class RandomSearch(LaneSearch):
         return drawn(self.param_distributions, self.n_iter, self.random_state)
 
 
+def listed(param_grid: Any) -> list[dict[str, Any]]:
+    """All candidates of a grid; of an empty dict the one of the estimator's own parameters.
+
+    Raises:
+      TypeError, ValueError: a grid that scikit-learn does not take, or an empty list.
+    """
+    try:
+        candidates = list(ParameterGrid(param_grid))
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"param_grid: {error}") from error
+    if not candidates:
+        raise ValueError(
+            "param_grid is empty: give a dict of parameters, each with at least one value, such as"
+            " {'units': [32, 64]}, or {} for the estimator as it is."
+        )
+    return candidates
+
+
 def drawn(distributions: Any, count: int, random_state: Any) -> list[dict[str, Any]]:
     """Draws candidates as scikit-learn does, NumPy's numbers as Python's.
 
     Raises:
       TypeError, ValueError: distributions that scikit-learn does not take, or none.
     """
-    if not distributions:
+    if isinstance(distributions, list) and not distributions:
         raise ValueError(
-            "param_distributions is empty: give at least one parameter, such as"
+            "param_distributions is empty: give a dict of parameters, such as"
             " {'learning_rate': scipy.stats.loguniform(1e-4, 1e-1)}."
         )
     try:

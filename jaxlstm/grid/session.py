@@ -17,9 +17,11 @@ from jaxlstm.grid import cluster, processes
 from jaxlstm.grid.checkpoint import Checkpoint
 from jaxlstm.grid.fingerprint import code_version, digest
 from jaxlstm.grid.outcome import INTERRUPTED, LaneRun, Outcome
+from jaxlstm.grid.pipelines import estimator_of
 from jaxlstm.grid.plan import Plan
-from jaxlstm.grid.prepare import Prepared, estimator_of
+from jaxlstm.grid.prepare import Prepared
 from jaxlstm.grid.progress import LiveProgress
+from jaxlstm.grid.results import score_columns
 from jaxlstm.grid.routing import Routed
 from jaxlstm.grid.run import execute
 from jaxlstm.grid.scoring import Scoring
@@ -87,7 +89,7 @@ class Session:
             )
         code = search._trained_by or code_version()
         fingerprint = data_digests(prepared, routed.score_weight) | {"code": code}
-        scores = digest(search.scoring, search.return_train_score, routed.is_enabled)
+        scores = digest(search.scoring, search.return_train_score, routed.scores is not None)
         memo: dict[Any, Any] = {}
         cells: dict[int, str] = {}
 
@@ -125,7 +127,7 @@ class Session:
         return Checkpoint(self.checkpoint.store, ("refit", code), reads_only=reads_only)
 
     def evaluate(self, candidates: Sequence[dict[str, Any]]) -> np.ndarray:
-        """Trains candidates on all splits; returns their mean test scores, NaN where a fit failed."""
+        """Trains candidates on all splits; returns their mean test scores."""
         problem = self.prepared.problem(candidates)
         outcomes = self.execute(problem)
         return self.keep(problem.trials, outcomes)
@@ -136,17 +138,19 @@ class Session:
         self.outcomes += outcomes
         return self.scores(trials, outcomes).mean(axis=(1, 2))
 
+    def have_failed(self, cells: int) -> list[bool]:
+        """Whether a fit of each of the last so many cells has failed."""
+        size = len(self.prepared.folds) * self.prepared.n_seeds
+        failed = [outcome.status == "failed" for outcome in self.outcomes[-cells * size :]]
+        return [any(failed[first : first + size]) for first in range(0, len(failed), size)]
+
     def scores(self, trials: Sequence[Trial], outcomes: Sequence[Outcome]) -> np.ndarray:
-        """Scores ``[cells, folds, n_seeds]`` by the metric that decides; NaN where there is none."""
+        """Scores ``[cells, folds, n_seeds]`` by the metric that decides; see `score_columns`."""
+        columns = score_columns(outcomes, "test", self.search.error_score)
         refit = self.search.refit
-        values = []
-        for outcome in outcomes:
-            score = (outcome.scores or {}).get("test", np.nan)
-            if isinstance(score, Mapping):
-                score = score[refit if isinstance(refit, str) else next(iter(score))]
-            values.append(score)
+        name = refit if isinstance(refit, str) and refit in columns else next(iter(columns))
         shape = -1, len(self.prepared.folds), self.prepared.n_seeds
-        return np.asarray(values, float).reshape(shape)
+        return np.asarray(columns[name], float).reshape(shape)
 
     def execute(
         self,

@@ -276,7 +276,10 @@ def test_a_survivor_that_has_stopped_stays(halving: Any, data: Any) -> None:
 
 def test_a_candidate_that_diverges_does_not_go_on(halving: Any, data: Any) -> None:
     grid = [{"optimizer": ["sgd"], "learning_rate": [1e30]}, {"dropout": [0.0, 0.3, 0.1]}]
-    with pytest.warns(FitFailedWarning, match="2 of 14 fits failed"):
+    with (
+        pytest.warns(FitFailedWarning, match="2 of 14 fits failed"),
+        pytest.warns(UserWarning, match="test scores are non-finite"),
+    ):
         halving.set_params(param_grid=grid, refit=False).fit(*data)
     assert halving.n_candidates_ == [4, 2, 1]
     assert np.isnan(halving.cv_results_["mean_test_score"]).tolist() == [True] + [False] * 6
@@ -459,9 +462,9 @@ def test_ctrl_c_returns_what_is_finished(fits: int, halving: Any, data: Any) -> 
         ({"brackets": "hyperband", "n_candidates": 3}, ValueError, "n_candidates must be None, got 3"),
         ({"n_candidates": "exhaust", "min_resources": "exhaust"}, ValueError, "cannot both be"),
         ({"param_grid": {"epochs": [1, 2]}}, ValueError, "'epochs' is the resource"),
-        ({"param_grid": {}}, ValueError, "param_grid is empty"),
+        ({"param_grid": []}, ValueError, "param_grid is empty"),
         ({"param_grid": {"dropout": loguniform(0.1, 1)}}, ValueError, "distribution for 'dropout'"),
-        ({"param_grid": {}, "n_candidates": 2}, ValueError, "param_grid is empty"),
+        ({"param_grid": [], "n_candidates": 2}, ValueError, "param_grid is empty"),
         ({"param_grid": {"drop": [1]}}, ValueError, "'drop' in the grid is not a parameter"),
     ],
 )  # fmt: skip

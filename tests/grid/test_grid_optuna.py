@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import expon, loguniform, randint, uniform
 from sklearn.base import clone
 from sklearn.exceptions import FitFailedWarning
 
@@ -68,6 +69,100 @@ def test_a_callable_says_the_space(search: Any, data: Any) -> None:
         assert one["learning_rate"] == trial.params["rate"]
         assert one.get("momentum") == trial.params.get("momentum")
     assert search.best_estimator_.learning_rate == search.best_params_["learning_rate"]
+
+
+def test_lists_and_scipys_distributions_are_a_space(search: Any, data: Any) -> None:
+    space = {
+        "learning_rate": loguniform(1e-3, 1e-1),
+        "dropout": uniform(0.1, 0.2),
+        "batch_size": randint(7, 10),
+        "l2": expon(scale=0.01),
+        "optimizer": ["adam", "sgd"],
+        "units": [(3,), (4,)],
+        "beta_1": np.array([0.8, 0.9]),
+        "momentum": FloatDistribution(0, 0.5),
+    }
+    search.set_params(space=space, n_trials=3).fit(*data)
+    told = [trial.params for trial in search.study_.trials]
+    for params, suggested in zip(search.cv_results_["params"], told, strict=True):
+        assert params.keys() == suggested.keys() == space.keys()
+        assert 1e-3 <= params["learning_rate"] <= 1e-1
+        assert 0.1 <= params["dropout"] <= 0.3
+        assert type(params["batch_size"]) is int
+        assert 7 <= params["batch_size"] < 10
+        assert params["l2"] == pytest.approx(-0.01 * np.log1p(-suggested["l2"]))
+        assert repr(params["units"]) == suggested["units"]
+        assert type(params["beta_1"]) is float
+        for name in ("learning_rate", "dropout", "batch_size", "optimizer", "beta_1", "momentum"):
+            assert params[name] == suggested[name]
+    kinds = search.study_.trials[0].distributions
+    assert kinds["learning_rate"] == FloatDistribution(1e-3, 1e-1, log=True)
+
+
+@pytest.mark.parametrize("batch", [3, 8])
+@pytest.mark.parametrize("kind", ["grid", "brute force"])
+@pytest.mark.filterwarnings("ignore:BruteForceSampler is experimental")
+def test_samplers_that_try_everything_end_the_search(
+    kind: str, batch: int, search: Any, data: Any
+) -> None:
+    space = {"optimizer": ["adam", "sgd"], "dropout": [0.0, 0.2]}
+    samplers = optuna.samplers
+    sampler = samplers.GridSampler(space, seed=1)
+    if kind == "brute force":
+        sampler = samplers.BruteForceSampler(seed=1)
+    search.set_params(space=space, sampler=sampler, n_trials=20, batch=batch).fit(*data)
+    found = sorted((one["optimizer"], one["dropout"]) for one in search.cv_results_["params"])
+    assert found == [("adam", 0.0), ("adam", 0.2), ("sgd", 0.0), ("sgd", 0.2)]
+    assert {trial.state for trial in search.study_.trials} == {TrialState.COMPLETE}
+    assert search.best_score_ == search.study_.best_value
+
+
+def test_a_grid_of_the_users_goes_on_and_takes_enqueued_trials(search: Any, data: Any) -> None:
+    space = {"optimizer": ["adam", "sgd"], "dropout": [0.0, 0.2]}
+    sampler = optuna.samplers.GridSampler(space, seed=1)
+    pruner = optuna.pruners.HyperbandPruner()
+    study = optuna.create_study(direction="maximize", sampler=sampler, pruner=pruner)
+    study.enqueue_trial({"optimizer": "adam", "dropout": 0.2})
+    search.set_params(space=space, study=study, n_trials=2).fit(*data)
+    assert len(study.trials) == 2
+    search.set_params(n_trials=20).fit(*data)
+    assert search.cv_results_["trial"].tolist() == [2, 3, 4]
+    tried = {(one.params["optimizer"], one.params["dropout"]) for one in study.trials[1:]}
+    assert len(tried) == 4
+
+
+def test_trials_that_the_space_prunes(search: Any, data: Any) -> None:
+    def space(trial: Any) -> Any:
+        rate = trial.suggest_float("rate", 0, 1)
+        if trial.number % 2:
+            raise optuna.TrialPruned("an odd one")
+        return {"dropout": rate / 2}
+
+    search.set_params(space=space, n_trials=5).fit(*data)
+    states = [trial.state for trial in search.study_.trials]
+    assert states == [TrialState.COMPLETE, TrialState.PRUNED] * 2 + [TrialState.COMPLETE]
+    assert search.cv_results_["trial"].tolist() == [0, 2, 4]
+
+    def nothing(trial: Any) -> Any:
+        raise optuna.TrialPruned
+
+    search.set_params(space=nothing)
+    for call in (search.fit, search.plan):
+        with pytest.raises(ValueError, match="space has pruned every trial"):
+            call(*data)
+
+
+def test_an_infinite_score_is_told_and_nan_has_failed(search: Any, data: Any) -> None:
+    scores = {"adam": np.nan, "sgd": -np.inf}
+    search.set_params(
+        space={"optimizer": list(scores)},
+        n_trials=4,
+        scoring=lambda estimator, X, y: scores[estimator.optimizer],
+        refit=False,
+    )
+    with pytest.warns(UserWarning, match="non-finite"):
+        search.fit(*data)
+    assert search.best_params_ == search.study_.best_params == {"optimizer": "sgd"}
 
 
 def test_a_study_of_the_users_goes_on(search: Any, data: Any) -> None:
@@ -183,8 +278,10 @@ def test_without_optuna(search: Any, data: Any, monkeypatch: pytest.MonkeyPatch)
     ("change", "kind", "message"),
     [
         ({"space": {}}, ValueError, "space is empty"),
-        ({"space": {"dropout": [0.1]}}, TypeError, r"space\['dropout'\] must be an Optuna dist"),
-        ({"space": [SPACE]}, TypeError, "space must be a dict of Optuna distributions"),
+        ({"space": {"dropout": 0.1}}, TypeError, r"space\['dropout'\] must be an Optuna dist"),
+        ({"space": {"dropout": []}}, ValueError, r"space\['dropout'\] is empty"),
+        ({"space": {"optimizer": "adam"}}, TypeError, r"space\['optimizer'\] must .*got 'adam'"),
+        ({"space": [SPACE]}, TypeError, "space must be a dict of distributions or lists"),
         ({"space": lambda trial: None}, TypeError, "space must return a dict.*got None"),
         (
             {"space": {"drop": FloatDistribution(0, 1)}},
