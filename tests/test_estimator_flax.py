@@ -76,7 +76,7 @@ def test_fields_are_lists_and_dicts() -> None:
     shapes = [leaf.shape for leaf in jax.tree.leaves(sequential.params_)]
     assert shapes == [(4,), (4, 4), (2,), (4, 2)]
     with pytest.raises(
-        TypeError, match=r"Layers must be hashable.*; units holds ndarray: .* a tuple"
+        TypeError, match=r"must be hashable.* units of Layers holds ndarray: .* a tuple"
     ):
         fitted(Layers(np.ones(2)))
 

@@ -288,8 +288,8 @@ class Settings(BaseEstimator):
             hash(module)
         except TypeError as error:
             raise TypeError(
-                f"the fields of {type(module).__name__} must be hashable, so that trials can share a"
-                f" program{_unhashable(module)}: numbers of an array can be a tuple."
+                "the module's fields must be hashable, so that trials can share a program"
+                f"{_unhashable(module)}: numbers of an array can be a tuple."
             ) from error
         _check_traced(module, names, structure.inputs, data)
         self._check_outputs(structure, data, targets)
@@ -371,7 +371,7 @@ def _unhashable(module: nn.Module) -> str:
         try:
             hash(held)
         except TypeError:
-            return f"; {field.name} holds {type(held).__name__}"
+            return f", but {field.name} of {type(module).__name__} holds {type(held).__name__}"
     return ""
 
 
