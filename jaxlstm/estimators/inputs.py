@@ -330,6 +330,11 @@ def as_given(values: np.ndarray, rows: Sequences, fill: Any = None) -> np.ndarra
     return full
 
 
+def is_dict(X: Any) -> bool:
+    """Whether X is a dict of arrays; SciPy's dok matrices are dicts, too."""
+    return isinstance(X, Mapping) and not hasattr(X, "tocsr")
+
+
 class DictRows(dict[str, Any]):
     """A dict of arrays ``[N, ...]`` whose rows scikit-learn can count and pick."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -12,7 +11,7 @@ import jax
 import numpy as np
 from flax.core import FrozenDict
 
-from jaxlstm.estimators.inputs import Sequences, check_ids, packed
+from jaxlstm.estimators.inputs import Sequences, check_ids, is_dict, packed
 from jaxlstm.nn.layers import MERGES
 from jaxlstm.nn.networks import ACTIVATIONS, LSTMClassifierNetwork
 from jaxlstm.train import hyperparameters
@@ -146,7 +145,7 @@ class FlaxNetwork:
         self, X: Any, *, reset: bool = False, units: Units | None = None, by: Any = None
     ) -> Sequences:
         """Rows as those of other estimators; a dict of arrays as the columns of one."""
-        if not isinstance(X, Mapping):
+        if not is_dict(X):
             if not reset and getattr(self, "inputs_", None):
                 raise ValueError(f"X must be a dict of arrays, as in fit, got {type(X).__name__}.")
             if reset:

@@ -7,7 +7,7 @@ import functools
 import re
 import traceback
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from jaxlstm.estimators.inputs import (
     Sequences,
     check_kind,
     first_not_finite,
+    is_dict,
     is_sequence_data,
     read_padding,
     read_rows,
@@ -148,7 +149,7 @@ class Settings(BaseEstimator):
           by: the row numbers that say what it needs; None: all.
         """
         forks.check()
-        if isinstance(X, Mapping):
+        if is_dict(X):
             raise TypeError(
                 f"{type(self).__name__} takes one array; a dict of arrays is for a Flax module of your"
                 " own, in FlaxClassifier or FlaxRegressor."

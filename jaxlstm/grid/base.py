@@ -16,7 +16,7 @@ from sklearn.model_selection._search import BaseSearchCV
 from sklearn.utils.metadata_routing import process_routing
 from sklearn.utils.validation import check_is_fitted
 
-from jaxlstm.estimators.inputs import DictRows, targets_of, weight_of
+from jaxlstm.estimators.inputs import DictRows, is_dict, targets_of, weight_of
 from jaxlstm.grid import processes, program_cache
 from jaxlstm.grid.checkpoint import Checkpoint
 from jaxlstm.grid.failures import report_fits, report_non_finite, report_scores
@@ -259,7 +259,7 @@ class LaneSearch(BaseSearchCV):
         """
         self._check()
         y = targets_of(X, y)
-        if isinstance(X, Mapping):
+        if is_dict(X):
             X = DictRows(X)
         if not get_config()["enable_metadata_routing"]:  # else it goes where it was asked for
             name = weight_name(self.estimator)

@@ -19,7 +19,14 @@ from sklearn.utils.validation import _num_samples, indexable
 
 from jaxlstm import forks
 from jaxlstm.estimators import targets as reading
-from jaxlstm.estimators.inputs import DictRows, Sequences, read_padding, read_rows, targets_of
+from jaxlstm.estimators.inputs import (
+    DictRows,
+    Sequences,
+    is_dict,
+    read_padding,
+    read_rows,
+    targets_of,
+)
 from jaxlstm.estimators.targets import Targets
 from jaxlstm.grid.outcome import Outcome
 from jaxlstm.grid.pipelines import (
@@ -101,7 +108,7 @@ class Prepared:
         y = targets_of(X, y)
         if y is None:
             raise ValueError("y is missing: a search needs the target of each row.")
-        if isinstance(X, Mapping):
+        if is_dict(X):
             X = DictRows(X)
         X, y, groups, sample_weight = indexable(X, y, groups, sample_weight)
         self.is_pipeline = isinstance(self.base, Pipeline)
