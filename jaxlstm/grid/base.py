@@ -97,6 +97,11 @@ class LaneSearch(BaseSearchCV):
         """Whether the candidates depend on `random_state`."""
         return False
 
+    @property
+    def _draws_widths(self) -> bool:
+        """Whether integers, such as units, are drawn from a distribution: they may be many."""
+        return False
+
     def _candidates(self) -> Any:
         """What is tried first, drawn before the splits are: as a rule all candidates."""
         raise NotImplementedError
@@ -229,6 +234,7 @@ class LaneSearch(BaseSearchCV):
             measure=measure,
             memory_limit=memory_limit,
             validation_freq=self.validation_freq,
+            shares_widths=self._draws_widths,
         )
         if checkpoint and "layout" not in notes:
             checkpoint.store.note("layout", plan.layout)

@@ -42,12 +42,14 @@ class Costs:
     """What decides between one padded program and several: estimates, a kind of device each.
 
     A program whose lanes run side by side walks its micro-batches in step. One costs at least the
-    latency of its operations, and otherwise its arithmetic.
+    latency of its operations, and otherwise its arithmetic. Estimates, and not this process's own
+    measurements, as the same search is to run in the same way everywhere and whenever it goes on.
     """
 
     latency: float  # seconds of a micro-batch, however small, for each step of a sequence
     speed: float  # multiplications and additions a second
     compilation: float  # seconds a program
+    cuts_alike: bool = False  # whether lanes of other micro-batches need a program of their own
 
 
 COSTS = {
@@ -56,6 +58,10 @@ COSTS = {
     # Not measured: published latencies of a small LSTM's step, a tenth of an H100's float32 peak.
     "gpu": Costs(latency=2e-5, speed=5e12, compilation=10.0),
 }
+
+# Of lanes that run one at a time on a core, whose operations take their time at any width. Measured
+# (benchmarks/NOTES.md): what small products reach on one core, an LSTM's training program.
+LOOP_COSTS = Costs(latency=0.0, speed=2e10, compilation=4.0, cuts_alike=True)
 
 
 def shares_run(network: Network, validation_freq: int) -> bool:
@@ -101,11 +107,19 @@ def _micro_batch(batch_size: int) -> int:
     return -(-batch_size // parts)
 
 
-def group(problem: Problem, lanes: Sequence[Lane], layout: str, platform: str) -> list[Sharing]:
+def group(
+    problem: Problem,
+    lanes: Sequence[Lane],
+    layout: str,
+    platform: str,
+    shares_widths: bool = False,
+) -> list[Sharing]:
     """Groups lanes by the program that they share.
 
-    Lanes that run one at a time keep their own width, and a micro-batch that follows from their
-    batch size. Lanes side by side are merged as long as that saves time.
+    Lanes side by side are merged as long as that saves time. Those that run one at a time have a
+    micro-batch that follows from their batch size, and keep their own width, so that their bits
+    are those of a fit alone, unless ``shares_widths``: then widths are merged as long as compiling
+    another program would take longer than the padding.
     """
     kinds: dict[Any, list[Lane]] = {}
     for lane in lanes:
@@ -120,7 +134,7 @@ def group(problem: Problem, lanes: Sequence[Lane], layout: str, platform: str) -
         kinds.setdefault((structure, batch, shape), []).append(lane)
     groups = [Sharing(key[0], tuple(members)) for key, members in kinds.items()]
     if layout != "vmap":
-        return groups
+        return _merge(problem, groups, LOOP_COSTS) if shares_widths else groups
     merged = _merge(problem, groups, COSTS["cpu" if platform == "cpu" else "gpu"])
     return [_with_used(problem, one) for one in merged]
 
@@ -206,10 +220,14 @@ def _merged(a: _Candidate, b: _Candidate, costs: Costs) -> _Candidate | None:
         return None
     if has_third(ours.optimizers) != has_third(theirs.optimizers):
         return None
+    if (ours.tails, ours.evaluation_tails) != (theirs.tails, theirs.evaluation_tails):
+        return None
     module = _common(ours.module, theirs.module)
     if module is None:
         return None
     sizes = {ours.micro_batch, theirs.micro_batch}
+    if len(sizes) > 1 and costs.cuts_alike:
+        return None
     if ours.mixing != theirs.mixing or (len(sizes) > 1 and ours.mixing.whole):
         return None  # statistics of a batch are not sums over its micro-batches
     walks = {
@@ -239,7 +257,7 @@ def _seconds(
     walks: dict[int, tuple[int, int]],
     costs: Costs,
 ) -> float:
-    """Estimated time of a group whose lanes run side by side, compilation included."""
+    """Estimated time of a group, compilation included."""
     most, total = walks[structure.micro_batch]
     steps = shape[0] if len(shape) > 1 else 1
     arithmetic = 6 * structure.micro_batch * steps * parameter_count(structure, shape) / costs.speed

@@ -16,7 +16,7 @@ from jaxlstm.grid.outcome import INTERRUPTED, LaneRun, Outcome
 from jaxlstm.grid.pipelines import prefix_of
 from jaxlstm.grid.prepare import Prepared
 from jaxlstm.grid.rungs import Bracket, best, hyperband, successive_halving
-from jaxlstm.grid.search import drawn, listed
+from jaxlstm.grid.search import drawn, draws_widths, listed
 from jaxlstm.grid.session import Session
 from jaxlstm.grid.space import Problem
 
@@ -157,6 +157,10 @@ class HalvingSearch(LaneSearch):
     @property
     def _draws(self) -> bool:
         return self.n_candidates is not None or self.brackets == "hyperband"
+
+    @property
+    def _draws_widths(self) -> bool:
+        return self._draws and draws_widths(self.param_grid)
 
     # -- parameters -------------------------------------------------------------------------------
 

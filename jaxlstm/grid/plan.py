@@ -218,6 +218,7 @@ def make_plan(
     measure: bool | None = True,
     memory_limit: int | None = None,
     validation_freq: int = 1,
+    shares_widths: bool = False,
 ) -> Plan:
     """Groups trials by the program that they share and cuts the groups into chunks.
 
@@ -232,6 +233,7 @@ def make_plan(
       memory_limit: bytes that a program with its data may take on one device; 80 % of what it has
         free by default.
       validation_freq: see `jaxlstm.grid.run.execute`.
+      shares_widths: whether lanes that run one at a time may be padded to share a program, too.
 
     Raises:
       ValueError: an unknown layout, or a lane that does not fit into memory or ``memory_limit``.
@@ -241,7 +243,9 @@ def make_plan(
         raise ValueError(f"layout must be auto, loop, vmap or stream, got {layout!r}.")
     workers = resolve_workers(n_jobs)
     may_choose = layout == "auto"
-    make = _Planner(problem, devices, workers, memory_limit, validation_freq, may_choose)
+    make = _Planner(
+        problem, devices, workers, memory_limit, validation_freq, may_choose, shares_widths
+    )
     if layout != "auto":
         return make.plan(layout, measure)
     if jax.process_count() > 1:
@@ -263,6 +267,7 @@ class _Planner:
     memory_limit: int | None
     validation_freq: int
     may_choose: bool = False  # whether the layout is for the planner to choose
+    shares_widths: bool = False  # whether lanes in a loop may be padded
 
     def __post_init__(self) -> None:
         self.given_limit = self.memory_limit
@@ -287,7 +292,7 @@ class _Planner:
             measure = layout == "vmap"
         problem = self.problem
         mesh = programs.lanes_mesh(self.devices) if layout == "vmap" else None
-        sharings = group(problem, self.lanes, layout, self.platform)
+        sharings = group(problem, self.lanes, layout, self.platform, self.shares_widths)
         settings = programs.settings()
 
         def build(one: Sharing) -> Group:

@@ -20,11 +20,12 @@ class GridSearch(LaneSearch):
 
     On a cluster: inside ``with joblib.parallel_config(backend="dask")`` (or ``"ray"``, after Ray's own
     `register_ray`; or ``"loky"``, processes of this machine) `fit` sends lanes to the workers in a few
-    tasks each, and takes the results as they come. A worker that dies loses nothing with Dask and Ray;
-    loky raises. Results equal those without a cluster bit for bit where lanes run one at a time on
-    processors of one kind. ``checkpoint_dir`` keeps the fits that came back; lanes in work on a worker
-    are not saved. Workers with an accelerator should have one thread each, and ``layout="vmap"``. The
-    data set is sent once a `fit`, or once a round where a search has several.
+    tasks each, and takes the results as they come. A worker that dies loses nothing: its tasks go
+    to another one, with loky and Ray up to twice. Results equal those without a cluster bit for bit
+    where lanes run one at a time on processors of one kind. ``checkpoint_dir`` keeps the fits that
+    came back; lanes in work on a worker are not saved. Workers with an accelerator should have one
+    thread each, and ``layout="vmap"``. The data set is sent once a `fit`, or once a round where a
+    search has several.
 
     In several JAX processes: each calls `jax.distributed.initialize` and then runs the same script. The
     lanes run side by side on all devices of all processes, and each process gets the whole result.
@@ -157,6 +158,11 @@ class RandomSearch(LaneSearch):
     The interface is scikit-learn's `RandomizedSearchCV`, and the same ``random_state`` draws the same
     candidates.
 
+    Integers drawn from a distribution, such as ``units=randint(8, 64)``, would be a program each: on
+    a CPU, too, narrower networks are then padded with zeros to share the program of wider ones where
+    compiling another one is estimated to take longer. Padding changes the last digits of a fit by
+    rounding. Widths from a list, and all those of a `GridSearch`, are not padded on a CPU.
+
     Args:
       estimator: see `GridSearch`.
       param_distributions: a dict of name: values or a SciPy distribution, or a list of such dicts.
@@ -225,6 +231,10 @@ class RandomSearch(LaneSearch):
     def _draws(self) -> bool:
         return True
 
+    @property
+    def _draws_widths(self) -> bool:
+        return draws_widths(self.param_distributions)
+
     def _candidates(self) -> list[dict[str, Any]]:
         check_number("n_iter", self.n_iter, NUMBERS["epochs"])
         return drawn(self.param_distributions, self.n_iter, self.random_state)
@@ -246,6 +256,17 @@ def listed(param_grid: Any) -> list[dict[str, Any]]:
             " {'units': [32, 64]}, or {} for the estimator as it is."
         )
     return candidates
+
+
+def draws_widths(distributions: Any) -> bool:
+    """Whether a parameter that may be a width is drawn from a distribution of integers."""
+    several = distributions if isinstance(distributions, list | tuple) else [distributions]
+    return any(
+        hasattr(values, "pmf")
+        and name.split("__")[-1] not in ("epochs", "batch_size", "random_state")
+        for one in several
+        for name, values in one.items()
+    )
 
 
 def drawn(distributions: Any, count: int, random_state: Any) -> list[dict[str, Any]]:

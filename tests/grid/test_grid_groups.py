@@ -20,7 +20,8 @@ from jaxlstm.nn import MLP
 
 def problem_of(estimator: Any, grid: Any, data: Any, **settings: Any) -> Problem:
     search = GridSearch(estimator, grid, **{"cv": 2, "random_state": 0} | settings)
-    return search._problem(search._prepare(*data, None))
+    candidates = search._candidates()
+    return search._problem(search._prepare(*data, None, candidates), candidates)
 
 
 def planned(estimator: Any, grid: Any, data: Any, layout: str = "loop", **how: Any) -> Plan:

@@ -22,7 +22,8 @@ from jaxlstm.grid.space import Fold, pad_rows
 
 
 def problem_of(search: GridSearch, X: Any, y: Any) -> Any:
-    return search._problem(search._prepare(X, y, None))
+    candidates = search._candidates()
+    return search._problem(search._prepare(X, y, None, candidates), candidates)
 
 
 def test_plan_says_what_will_run(data: Any, classifier: Any) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import loguniform, randint, uniform
 from sklearn.model_selection import KFold, ParameterSampler, RandomizedSearchCV
 
-from jaxlstm import RandomSearch
+from jaxlstm import HalvingSearch, LSTMClassifier, RandomSearch
 from jaxlstm.grid.search import drawn
 
 SPACES: dict[str, Any] = {
@@ -104,3 +104,61 @@ def test_draws_need_a_seed_to_go_on_with(data: Any, classifier: Any, tmp_path: P
     np.testing.assert_array_equal(
         *(run.cv_results_["mean_fit_time"] for run in runs)
     )  # of the folder
+
+
+# -- widths ---------------------------------------------------------------------------------------
+
+
+def test_drawn_widths_share_a_program(data: Any) -> None:
+    """Compiling one more takes longer than the padding of a few short fits; results are the same."""
+    model = LSTMClassifier(epochs=3, batch_size=8)
+    settings: dict[str, Any] = {"n_iter": 4, "cv": KFold(2), "random_state": 1, "layout": "loop"}
+    search = RandomSearch(model, {"units": randint(2, 20)}, **settings).fit(*data)
+    widths = [candidate["units"] for candidate in search.cv_results_["params"]]
+    assert len(set(widths)) > 2
+    assert search.plan_.programs == 1
+    assert search.plan_.padding > 0
+    listed = RandomSearch(
+        model, [{"units": [width]} for width in dict.fromkeys(widths)], **settings
+    )
+    listed.set_params(n_iter=len(set(widths)), refit=False).fit(*data)
+    assert listed.plan_.programs == len(set(widths))
+    own = {row["param_units"]: row for _, row in listed.results_.query("fold == 0").iterrows()}
+    for _, row in search.results_.query("fold == 0").iterrows():
+        for name in ("train_loss", "val_loss"):
+            np.testing.assert_allclose(row[name], own[row["param_units"]][name], rtol=1e-5)
+    alone = model.set_params(
+        **search.best_params_, random_state=search.best_estimator_.random_state
+    )
+    assert np.array_equal(search.predict_proba(data[0]), alone.fit(*data).predict_proba(data[0]))
+
+
+def test_long_fits_keep_their_width(data: Any) -> None:
+    long = LSTMClassifier(epochs=1_000_000)
+    space = {"units": randint(8, 64), "learning_rate": [0.1, 0.01]}
+    search = RandomSearch(long, space, n_iter=5, cv=KFold(2), random_state=0, layout="loop")
+    plan = search.plan(*data, measure=False)
+    widths = {group.structure.module.units for group in plan.groups}
+    assert plan.programs == len(widths) > 2
+
+
+def test_other_micro_batches_keep_programs_of_their_own(data: Any) -> None:
+    space = {"units": randint(4, 9), "batch_size": [8, 16]}
+    search = RandomSearch(
+        LSTMClassifier(epochs=2), space, n_iter=8, cv=KFold(2), random_state=0, layout="loop"
+    )
+    assert search.plan(*data, measure=False).programs == 2  # one for each micro-batch
+
+
+def test_drawn_widths_of_halving_share_a_program(data: Any) -> None:
+    search = HalvingSearch(
+        LSTMClassifier(epochs=4),
+        {"units": randint(2, 20)},
+        n_candidates=4,
+        factor=2,
+        min_resources=1,
+        cv=KFold(2),
+        random_state=0,
+        layout="loop",
+    )
+    assert search.plan(*data, measure=False).programs == 1

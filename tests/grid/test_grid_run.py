@@ -20,7 +20,8 @@ from jaxlstm.grid.run import _Queue, execute
 
 
 def problem_of(search: GridSearch, X: Any, y: Any) -> Any:
-    return search._problem(search._prepare(X, y, None))
+    candidates = search._candidates()
+    return search._problem(search._prepare(X, y, None, candidates), candidates)
 
 
 def chunk_of(group: int, index: int) -> Chunk:
