@@ -43,17 +43,22 @@ def test_scores_of_classes(kind: str) -> None:
     )
 
 
-def test_the_network_by_itself_exports_with_any_number_of_rows() -> None:
+@pytest.mark.parametrize("center", [3.0, 1e4])  # the second is stored in units of its own
+def test_the_network_by_itself_exports_with_any_number_of_rows(center: float) -> None:
     rng = np.random.default_rng(0)
-    X = (1e3 + rng.normal(size=(12, 4, 2))).astype(np.float32)
+    X = (center + rng.normal(size=(12, 4, 2))).astype(np.float32)
     model = LSTMRegressor(3, epochs=1, standardize=True, random_state=0).fit(X, 50 * X[:, 0, 0])
     shape = jax.ShapeDtypeStruct(jax.export.symbolic_shape("b, 4, 2"), np.float32)
     exported = jax.export.export(jax.jit(model.apply))(shape)
     for rows in (1, 5):
         values = exported.call(X[:rows])[:, 0]
-        np.testing.assert_allclose(values, model.predict(X[:rows]), rtol=1e-5)
+        np.testing.assert_allclose(values, model.predict(X[:rows]), rtol=1e-4)
+        np.testing.assert_allclose(model.apply(X[:rows])[:, 0], model.predict(X[:rows]), rtol=1e-5)
     shifted = jax.tree.map(lambda leaf: leaf + 0.1, model.params_)
     assert np.abs(model.apply(X, params=shifted) - model.apply(X)).max() > 1e-3
+    for wrong in (X[..., :1], X[0], X[..., None]):
+        with pytest.raises(ValueError, match="X "):  # as predict says it
+            model.apply(wrong)
 
 
 def test_classes_are_fixed_beforehand() -> None:

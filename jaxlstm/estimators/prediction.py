@@ -39,15 +39,15 @@ class Predictor(Settings):
     collections_: Any  # its other variables
     sample_shape_: tuple[int, ...]  # of the rows that it was trained on
 
-    def _check_shape(self, rows: Sequences) -> Sequences:
-        """Rows as the fitted network takes them: padded to as many steps as it was trained on.
+    def _check_row_shape(self, own: tuple[Any, ...]) -> bool:
+        """Whether rows may have another number of steps than those of `fit`.
 
-        More steps are padded to a multiple, by twos, so that few programs serve all rows.
+        Raises:
+          ValueError: rows of the shape ``own`` are not what the network was fitted on.
         """
         shape = self.sample_shape_
-        own = rows.x.shape[1:]
         is_free = len(shape) > 1 and takes_lengths(self.network_.structure.module)
-        if own[1:] != shape[1:] or len(own) != len(shape) or (own != shape and not is_free):
+        if len(own) != len(shape) or own[1:] != shape[1:] or (own != shape and not is_free):
             wanted = (
                 f"(any number of steps, {', '.join(map(str, shape[1:]))})" if is_free else shape
             )
@@ -55,6 +55,15 @@ class Predictor(Settings):
                 f"each row of X must have the shape {wanted} that {type(self).__name__} was fitted"
                 f" on, got {own}."
             )
+        return is_free
+
+    def _check_shape(self, rows: Sequences) -> Sequences:
+        """Rows as the fitted network takes them: padded to as many steps as it was trained on.
+
+        More steps are padded to a multiple, by twos, so that few programs serve all rows.
+        """
+        shape, own = self.sample_shape_, rows.x.shape[1:]
+        is_free = self._check_row_shape(own)
         if rows.lengths is None and own == shape:
             return rows
         steps = shape[0]
@@ -102,6 +111,9 @@ class Predictor(Settings):
           A JAX array: of a classifier logits ``[M, C]`` (their softmax, of several labels their
           sigmoid, is `predict_proba`), of a regressor numbers ``[M, D]`` in the targets' units; per
           step with an axis T after M.
+
+        Raises:
+          ValueError: rows of another shape than those of `fit`; the number of steps is free.
         """
         check_is_fitted(self)
         structure, h = self.network_.structure, self.network_.hyperparameters
@@ -110,8 +122,17 @@ class Predictor(Settings):
         if structure.inputs:  # X is what the network takes
             structure, x = dataclasses.replace(structure, inputs=()), jax.tree.map(jnp.asarray, X)
         else:
-            x = jnp.asarray(X, h.learning_rate.dtype)
-            x = self._as_input(x)
+            dtype, units = h.learning_rate.dtype, self.network_.units
+            x = self._as_input(X if isinstance(X, jax.Array) else np.asarray(X))
+            self._check_row_shape(x.shape[1:])
+            if units is not None:
+                is_traced = isinstance(x, jax.core.Tracer)
+                x = (
+                    units.traced(x.astype(dtype))
+                    if is_traced
+                    else units.written(np.asarray(x), dtype)
+                )
+            x = jnp.asarray(x, dtype)
             x = without_padding(standardization.apply(h.standardization, x), lengths)
         values, _ = trial.apply(structure, h.fields, weights, x, lengths=lengths)
         is_numbers = self.targets_.classes is None

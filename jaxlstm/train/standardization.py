@@ -43,6 +43,13 @@ class Units(NamedTuple):
             result[piece] = (x[piece].astype(np.float64) - self.center) / self.unit
         return result
 
+    def traced(self, x: Array) -> Array:
+        """The same within a JAX program, in the type of ``x``: the center is taken in two parts."""
+        center = np.asarray(self.center, np.float64)
+        near = center.astype(x.dtype)
+        rest = (center - near).astype(x.dtype)
+        return ((x - near) - rest) / np.asarray(self.unit, x.dtype)
+
 
 AS_GIVEN = Units(0.0, 1.0)
 
