@@ -233,7 +233,7 @@ class LSTMNetwork:
             return_sequences=self._per_step(),  # type: ignore[attr-defined]
         )
 
-    def _as_input(self, x: np.ndarray) -> np.ndarray:
+    def _as_input(self, x: Any) -> Any:
         if x.ndim == 2:
             return x[:, :, None]
         if x.ndim != 3:

@@ -63,7 +63,7 @@ class Settings(BaseEstimator):
     def _module(self, outputs: int) -> nn.Module:
         raise NotImplementedError
 
-    def _as_input(self, x: np.ndarray) -> np.ndarray:
+    def _as_input(self, x: Any) -> Any:
         """Rows as the network takes them."""
         return x
 
