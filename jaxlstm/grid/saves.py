@@ -1,12 +1,14 @@
 """Trees of arrays as Orbax saves: whole, checked, bit for bit, from any thread.
 
 A folder holds the saves of one thing, numbered; a save is there once it is complete. Leaves are saved
-under numbers, beside ``about``, JSON of what they are, and ``sha256``, a digest of all bytes.
+under numbers, beside ``about``, JSON of what they are, and ``sha256``, a digest of all bytes. Another
+digest, of the save's files, keeps damaged ones from Orbax, whose threads print what they run into.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import logging
 import math
@@ -21,11 +23,14 @@ from typing import Any
 import numpy as np
 
 from jaxlstm.grid.fingerprint import digest
+from jaxlstm.grid.journal import write_atomically
 
 #: Held while Orbax works: it does not promise that two saves at once keep apart, see `_orbax`.
 lock = threading.RLock()
 
 Arrays = dict[str, np.ndarray]
+
+_SEAL = "files.sha256"
 
 
 @contextlib.contextmanager
@@ -95,6 +100,8 @@ def save(folder: Path, arrays: Arrays) -> None:
         except Exception:
             clean(folder)
             raise
+        # A kill just before this leaves a save that `load` checks by what it holds alone.
+        write_atomically(path / _SEAL, _files_digest(path))
         for number in older:
             _remove(folder / str(number))
 
@@ -114,6 +121,7 @@ def load(folder: Path, like: Any, damaged: Callable[[str], None]) -> tuple[Any, 
     """
     for number in reversed(numbers(folder)):
         try:
+            _check_files(folder / str(number))
             with _orbax() as ocp:
                 about, leaves = _from_arrays(ocp.load(folder / str(number)))
         except Exception as error:  # whatever the damage makes Orbax raise
@@ -163,6 +171,25 @@ def _remove(path: Path) -> None:
     with contextlib.suppress(OSError):
         gone = path.rename(path.with_name(path.name + ".gone"))
         shutil.rmtree(gone, ignore_errors=True)
+
+
+def _files_digest(path: Path) -> bytes:
+    sha = hashlib.sha256()
+    for file in sorted(file for file in path.rglob("*") if file.is_file() and file.name != _SEAL):
+        with file.open("rb") as content:
+            of_file = hashlib.file_digest(content, "sha256").hexdigest()
+        sha.update(f"{file.relative_to(path).as_posix()}\0{of_file}\n".encode())
+    return sha.hexdigest().encode()
+
+
+def _check_files(path: Path) -> None:
+    """Raises a ValueError where a save's files are not those that were written."""
+    try:
+        expected = (path / _SEAL).read_bytes()
+    except FileNotFoundError:
+        return
+    if expected != _files_digest(path):
+        raise ValueError("its bytes have changed")
 
 
 def _is_key(leaf: Any) -> bool:
