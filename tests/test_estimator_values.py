@@ -69,6 +69,7 @@ VALUES: list[tuple[str, Any, type[Exception], str]] = [
     ("warmup_learning_rate", -1, ValueError, "warmup_learning_rate must be .* at least 0, got -1"),
     ("staircase", 1, TypeError, "staircase must be True or False, got 1"),
     ("end_value", "0", TypeError, r"end_value must be .* or None, got '0' \(str\)"),
+    ("end_value", 0.5, ValueError, "end_value must be at most learning_rate, .* got end_value=0.5"),
     ("exponent", -1, ValueError, r"exponent must be a number in \[0, 100\], got -1"),
     ("pct_final", 2, ValueError, r"pct_final must be a number in \[0, 1\], got 2"),
     ("mode", "maxi", ValueError, r"mode must be one of auto, min, max, got 'maxi'\. Did you mean"),

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from jaxlstm import forks
 from jaxlstm.estimators import targets as reading
 from jaxlstm.estimators.inputs import (
     Sequences,
@@ -113,9 +114,11 @@ class Predictor(Settings):
           step with an axis T after M.
 
         Raises:
+          RuntimeError: in a forked process, see `jaxlstm.forks.check`.
           ValueError: rows of another shape than those of `fit`; the number of steps is free.
         """
         check_is_fitted(self)
+        forks.check()
         structure, h = self.network_.structure, self.network_.hyperparameters
         weights = Weights(self.params_ if params is None else params, self.collections_)
         x: Any

@@ -70,7 +70,9 @@ class Store:
         every: float = 60.0,
     ):
         if isinstance(every, str) or not every >= 0:
-            raise ValueError(f"every must be seconds, 0 or more, got {every!r}.")
+            raise ValueError(f"checkpoint_every must be seconds, 0 or more, got {every!r}.")
+        if not isinstance(folder, str | os.PathLike):
+            raise TypeError(f"checkpoint_dir must be the path of a folder or None, got {folder!r}.")
         self.folder = Path(folder).absolute()
         self.every = every
         self._name = f"checkpoint_dir {os.fspath(folder)!r}"
@@ -102,6 +104,13 @@ class Store:
     def _check_ours(self) -> None:
         """Refuses a folder with other things in it, before anything is touched."""
         if self.folder.is_dir():
+            for pattern in ("*", "states/*", "states/*/*"):  # what is written and removed here
+                for path in self.folder.glob(pattern):
+                    if path.is_symlink():
+                        raise ValueError(
+                            f"{self._name} cannot be used: {str(path.relative_to(self.folder))!r} in"
+                            " it is a link, which is neither read nor written through. Remove it."
+                        )
             names = set(os.listdir(self.folder))
             # A kill before search.json was written leaves the others.
             if "search.json" in names or names <= {"lock", "search.json.new"}:

@@ -494,6 +494,13 @@ def _check_together(params: Mapping[str, Any]) -> None:
             f"min_lr must be at most learning_rate, which it bounds, got min_lr={params['min_lr']!r}"
             f" and learning_rate={rate!r}."
         )
+    end, falls = params["end_value"], params["decay_rate"] < 1
+    if end is not None and (end > rate if falls else end < rate):
+        bound = "most" if falls else "least"
+        raise ValueError(
+            f"end_value must be at {bound} learning_rate, which goes to it by"
+            f" decay_rate={params['decay_rate']!r}, got end_value={end!r} and learning_rate={rate!r}."
+        )
     if params["warmup_epochs"] > params["epochs"]:
         raise ValueError(
             "warmup_epochs must be at most epochs, else the rate never gets to learning_rate, got"

@@ -41,6 +41,8 @@ def calls(classifier: Any, X: Any, y: Any) -> dict[str, Callable[[], Any]]:
         "predict": lambda: classifier.predict(X),
         "predict_proba": lambda: classifier.predict_proba(X),
         "score": lambda: classifier.score(X, y),
+        "apply": lambda: classifier.apply(X),
+        "decision_function": lambda: classifier.decision_function(X),
         "input_gradients": lambda: classifier.input_gradients(X),
         "search": lambda: search.fit(X, y),
         "plan": lambda: search.plan(X, y),

@@ -310,6 +310,23 @@ def test_a_damaged_search_json_is_an_error(tmp_path: Path, content: bytes) -> No
         Store(tmp_path / "s", OURS)
 
 
+@pytest.mark.parametrize("name", ["lock", "finished.jsonl", "notes.json.new", "states", "states/a"])
+def test_a_link_in_the_folder_is_not_followed(tmp_path: Path, name: str) -> None:
+    """It may lead to any file or folder, which would be emptied or cleaned."""
+    with Store(tmp_path / "s", OURS) as store:
+        store.add("1", {})
+    (tmp_path / "own" / "work" / "draft").mkdir(parents=True)
+    (tmp_path / "letter").write_text("Dear all")
+    link = tmp_path / "s" / name
+    link.unlink(missing_ok=True)
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(tmp_path / ("own" if "states" in name else "letter"))
+    with pytest.raises(ValueError, match=f"'{name}' in it is a link, .* Remove it"):
+        Store(tmp_path / "s", OURS)
+    assert (tmp_path / "letter").read_text() == "Dear all"
+    assert (tmp_path / "own" / "work" / "draft").is_dir()
+
+
 def test_a_folder_of_another_form_is_refused(tmp_path: Path) -> None:
     Store(tmp_path / "s", OURS).close()
     (tmp_path / "s" / "search.json").write_text(json.dumps({"fingerprint": OURS}, indent=1))
@@ -342,9 +359,16 @@ def test_a_live_store_keeps_others_out(store: Store) -> None:
 
 @pytest.mark.parametrize("every", [-1, float("nan"), "60"])
 def test_every_must_be_seconds(tmp_path: Path, every: float) -> None:
-    with pytest.raises(ValueError, match="every must be seconds, 0 or more, got"):
+    with pytest.raises(ValueError, match="checkpoint_every must be seconds, 0 or more, got"):
         Store(tmp_path / "s", OURS, every=every)
     assert not (tmp_path / "s").exists()
+
+
+def test_the_folder_must_be_a_path() -> None:
+    with pytest.raises(
+        TypeError, match="checkpoint_dir must be the path of a folder or None, got 3"
+    ):
+        Store(3, OURS)  # type: ignore[arg-type]
 
 
 # -- states
