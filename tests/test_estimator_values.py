@@ -37,7 +37,7 @@ VALUES: list[tuple[str, Any, type[Exception], str]] = [
     ("bidirectional", 1, TypeError, "bidirectional must be True or False, got 1"),
     ("merge", "ad", ValueError, "merge must be one of concat, sum, mean, mul, got 'ad'"),
     ("activation", "rellu", ValueError, r"activation .* got 'rellu'\. Did you mean 'relu'\?"),
-    ("optimizer", "adm", ValueError, r"ftrl, lion, got 'adm'\. Did you mean 'adam'\?"),
+    ("optimizer", "adm", ValueError, r"adamax, lamb, got 'adm'\. Did you mean 'adam'\?"),
     ("optimizer", None, ValueError, "optimizer must be one of .* got None"),
     ("schedule", "cosin", ValueError, r"got 'cosin'\. Did you mean 'cosine'\?"),
     ("learning_rate", 0, ValueError, "learning_rate must be a number above 0 or None, got 0"),
