@@ -79,16 +79,23 @@ class Search:
 
     def run(self) -> None:
         """Runs the command."""
+        from sklearn.metrics import get_scorer_names
         from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
         from jaxlstm.cli import plan_or_run, settings
         from jaxlstm.estimators.classifier import LSTMClassifier
         from jaxlstm.estimators.regressor import LSTMRegressor
         from jaxlstm.grid.search import GridSearch, RandomSearch
+        from jaxlstm.train.hyperparameters import nearest
 
         fixed = parse_single(self.set)
         if not 0 <= self.test_size < 1:
             raise ValueError(f"--test-size must be in [0, 1), got {self.test_size}.")
+        if self.scoring is not None and self.scoring not in get_scorer_names():
+            raise ValueError(
+                "--scoring takes the name of a scikit-learn scorer, such as accuracy, f1_macro or r2,"
+                f" got {self.scoring!r}.{nearest(self.scoring, get_scorer_names())}"
+            )
         space = _space(parse_grid(self.grid))
         train, test = self._load()
         is_labels = train.task != "regression"

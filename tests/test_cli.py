@@ -606,7 +606,8 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["whole.npz", "--grid", "l2=0", "--set", "epochs"], "--set takes name=value"),
     (["whole.npz", "--grid", "l2=0", "--test-size", "1"], "--test-size must be in [0, 1), got 1"),
     (["whole.npz", "--grid", "l2=0", "--cv", "9"], "cv=9 folds need a class with at least 9"),
-    (["whole.npz", "--grid", "l2=0", "--scoring", "acc"], "'acc'"),
+    (["whole.npz", "--grid", "l2=0", "--scoring", "f1_macr"], "Did you mean 'f1_macro'?"),
+    (["whole.npz", "--grid", "l2=loguniform(1,0)"], "'l2' cannot be drawn"),
     (["whole.npz", "--grid", "l2=0", "--results", "file"], "file/whole cannot be written"),
 ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -269,6 +270,18 @@ def draws_widths(distributions: Any) -> bool:
     )
 
 
+def _undrawable(distributions: Any) -> str:
+    """The name of the distribution that nothing can be drawn from, as the start of a sentence."""
+    for one in distributions if isinstance(distributions, list) else [distributions]:
+        for name, values in one.items() if isinstance(one, Mapping) else ():
+            if hasattr(values, "rvs"):
+                try:
+                    values.rvs(random_state=0)
+                except (TypeError, ValueError):
+                    return f"{name!r} cannot be drawn: "
+    return ""
+
+
 def drawn(distributions: Any, count: int, random_state: Any) -> list[dict[str, Any]]:
     """Draws candidates as scikit-learn does, NumPy's numbers as Python's.
 
@@ -284,7 +297,7 @@ def drawn(distributions: Any, count: int, random_state: Any) -> list[dict[str, A
         sampler = ParameterSampler(distributions, count, random_state=random_state)
         candidates = list(sampler)
     except (TypeError, ValueError) as error:
-        raise type(error)(f"param_distributions: {error}") from error
+        raise type(error)(f"param_distributions: {_undrawable(distributions)}{error}") from error
     return [
         {
             name: value.item() if isinstance(value, np.generic) else value

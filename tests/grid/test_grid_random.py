@@ -75,6 +75,7 @@ def test_fewer_than_asked_for_where_lists_have_no_more(data: Any, classifier: An
         ({"dropout": []}, {}, ValueError, "param_distributions: .*dropout"),
         ({"dropout": 0.3}, {}, TypeError, "param_distributions: .*dropout"),
         ("dropout", {}, TypeError, "param_distributions: .*not a dict"),
+        ({"dropout": uniform(0, -1)}, {}, ValueError, "param_distributions: 'dropout' cannot be"),
         ({"droput": uniform()}, {}, ValueError, "'droput' in the grid.*'dropout'"),
         ({"dropout": uniform(2, 3)}, {}, ValueError, r"dropout must be .*in the cell"),
         ({"dropout": [0.1]}, {"n_iter": 0}, ValueError, "n_iter must be .*got 0"),
