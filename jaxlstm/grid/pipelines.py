@@ -168,7 +168,18 @@ def _names(pipeline: Any) -> list[str]:
 def _through(pipeline: Any, rows: Any) -> Any:
     for each in pipelines_of(pipeline):
         for _, step in each.steps[:-1]:
-            rows = rows if is_nothing(step) else step.transform(rows)
+            rows = _by(step, rows)
+    return rows
+
+
+def _by(step: Any, rows: Any) -> Any:
+    """What a step makes of rows: a pipeline's steps one by one, as the last may have no state."""
+    if is_nothing(step):
+        return rows
+    if not isinstance(step, Pipeline):
+        return step.transform(rows)
+    for _, inner in step.steps:
+        rows = _by(inner, rows)
     return rows
 
 

@@ -582,6 +582,22 @@ def test_pipelines_in_pipelines_and_steps_to_be_filled(table: Any) -> None:
         GridSearch(Pipeline([("net", None)]), {"net__l2": [0.1]}).fit(X, y)
 
 
+def test_a_pipeline_whose_last_step_is_stateless_is_its_steps(table: Any) -> None:
+    X, y = table
+    scores = [
+        GridSearch(make_pipeline(*steps, tiny()), {}, cv=2, scoring="accuracy")
+        .fit(X, y)
+        .cv_results_["mean_test_score"]
+        for steps in (
+            [StandardScaler(), Step()],
+            [make_pipeline(StandardScaler(), Step())],
+            [make_pipeline(StandardScaler(), make_pipeline("passthrough", Step()))],
+        )
+    ]
+    assert np.isfinite(scores).all()
+    np.testing.assert_array_equal(scores, scores[:1] * 3)
+
+
 def test_texts_through_a_vectorizer() -> None:
     texts = ["a good day", "bad night", "good", "bad, bad", "day", "night"] * 4
     y = [text.startswith("bad") for text in texts]
