@@ -37,7 +37,7 @@ MOST_MAPPED = 0.5
 
 #: Programs forgotten until JAX's own caches are emptied: they keep what each program was traced from,
 #: some 3 MB for one that trains. Functions that the user has jitted are then compiled anew as well.
-SWEPT_EVERY = 24
+SWEPT_EVERY = 12
 
 #: Programs whose running memory is remembered after they are forgotten themselves.
 MOST_REMEMBERED = 4096
