@@ -15,10 +15,10 @@ from jaxlstm.train.task import Classification, Multilabel
 
 
 class _Likely(BaseEstimator):
-    """Answers as a fitted estimator could: the right labels, even probabilities, positive numbers."""
+    """Answers as a fitted estimator could: even probabilities, and what it is given to predict."""
 
-    def __init__(self, estimator: Any, y: np.ndarray, classes: Any):
-        self.estimator, self.y = estimator, y
+    def __init__(self, estimator: Any, y: np.ndarray, predicted: np.ndarray, classes: Any):
+        self.estimator, self.y, self.predicted = estimator, y, predicted
         if classes is not None:
             self.classes_ = classes
 
@@ -29,7 +29,7 @@ class _Likely(BaseEstimator):
         return True
 
     def predict(self, X: Any) -> np.ndarray:
-        return self.y if hasattr(self, "classes_") else np.abs(self.y) + 1.0
+        return self.predicted
 
     def __getattr__(self, name: str) -> Any:
         estimator = self.__dict__.get("estimator")
@@ -40,6 +40,8 @@ class _Likely(BaseEstimator):
         def answers(X: Any) -> np.ndarray:
             count = self.y.shape[1] if self.y.ndim == 2 else len(self.classes_)
             even = np.full((len(self.y), count), 0.5 if self.y.ndim == 2 else 1 / count)
+            if name == "decision_function":
+                return np.zeros(len(self.y)) if even.shape[1] == 2 and self.y.ndim == 1 else even
             return np.log(even) if name == "predict_log_proba" else even
 
         answers.__name__ = name  # scikit-learn asks for it
@@ -83,13 +85,26 @@ def failing_scorers(prepared: Prepared, scorers: Mapping[str, Any]) -> dict[str,
     for number, fold in enumerate(prepared.folds):
         y = _targets(prepared, fold.validation)
         estimator = estimator_of(prepared.base)
-        likely = _Likely(estimator, y, prepared.targets.classes)
+        classes = prepared.targets.classes
+        # The right labels; the last ones alone, as some metrics want no 0; positive numbers.
+        answers = [np.abs(y) + 1.0]
+        if classes is not None:
+            answers = [y, np.full_like(y, np.unique(y, axis=0)[-1])]
+        likely = [_Likely(estimator, y, predicted, classes) for predicted in answers]
         for name, scorer in known.items():
-            try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
-                    scorer(likely, np.zeros((len(y), 1)), y)
-            except Exception as error:
-                message = str(error).replace(_Likely.__name__, type(estimator).__name__)
-                failing.setdefault(name, {})[number] = f"{type(error).__name__}: {message}"
+            errors = [error for one in likely if (error := _error_of(scorer, one))]
+            if len(errors) == len(likely):
+                message = str(errors[0]).replace(_Likely.__name__, type(estimator).__name__)
+                failing.setdefault(name, {})[number] = f"{type(errors[0]).__name__}: {message}"
     return failing
+
+
+def _error_of(scorer: Any, likely: _Likely) -> Exception | None:
+    """What a scorer raises on likely answers."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            scorer(likely, np.zeros((len(likely.y), 1)), likely.y)
+    except Exception as error:
+        return error
+    return None

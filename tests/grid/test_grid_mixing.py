@@ -70,6 +70,7 @@ def trained(numbers: tuple[int, ...], size: int, epochs: int) -> Any:
     return params, collections
 
 
+@pytest.mark.filterwarnings("ignore:The scoring .* does not support sample_weight")
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_batches_are_of_their_own_rows(layout: str) -> None:
     """Folds of 3 and 4 rows in batches of 2 and whole; early stopping; rows that weigh nothing."""
@@ -195,7 +196,7 @@ def test_no_network_of_the_library_mixes_rows() -> None:
     ]:
         names = tuple(module.traced_fields)
         x = jax.ShapeDtypeStruct(shape, np.float32)
-        assert mixing._found(module, names, x, None, False) == NONE
+        assert mixing._found(module, names, (), x, (), False) == NONE
 
 
 def test_a_prediction_does_not_depend_on_rows_that_fill_a_batch() -> None:

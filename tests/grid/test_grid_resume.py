@@ -925,7 +925,7 @@ def test_a_failed_fit_has_no_estimator(data: Any) -> None:
         refit=False,
         return_estimator=True,
     )
-    with pytest.warns(FitFailedWarning):
+    with pytest.warns(FitFailedWarning), pytest.warns(UserWarning, match="non-finite"):
         search.fit(*data)
     failed = search.results_["status"] == "failed"
     assert failed.any()

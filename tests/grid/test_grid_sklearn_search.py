@@ -17,7 +17,7 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.impute import SimpleImputer
-from sklearn.metrics import accuracy_score, make_scorer
+from sklearn.metrics import accuracy_score, get_scorer, get_scorer_names, make_scorer
 from sklearn.model_selection import (
     GridSearchCV,
     GroupKFold,
@@ -31,6 +31,8 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MinMaxScaler, Normalizer, StandardScaler
 
 from jaxlstm import FlaxClassifier, FlaxRegressor, GridSearch, HalvingSearch, RandomSearch
+from jaxlstm.grid.foresight import failing_scorers
+from jaxlstm.grid.prepare import Prepared
 from jaxlstm.nn import MLP
 
 RATES = {"learning_rate": [0.001, 0.01, 0.1]}
@@ -639,3 +641,31 @@ def test_rows_that_a_step_does_not_keep(train: Any, later: Any, message: str, ta
     pipeline = Pipeline([("step", Step(train, later)), ("net", tiny())])
     with pytest.raises((TypeError, ValueError), match=message):
         GridSearch(pipeline, {"net__l2": [0.1]}, cv=2).fit(*table)
+
+
+@pytest.mark.parametrize("kind", ["two classes", "three classes", "labels", "numbers"])
+def test_metrics_that_fail_are_foreseen(kind: str, table: Any) -> None:
+    """None of scikit-learn's metrics is refused that a fitted estimator allows."""
+    X, y = table
+    is_number = kind == "numbers"
+    if kind == "three classes":
+        y = np.arange(24) % 3
+    elif kind == "labels":
+        y = np.stack([y, 1 - y, y ^ (np.arange(24) % 3 > 0)], axis=1)
+    elif is_number:
+        y = X[:, 0] + 5.0
+    model = tiny(FlaxRegressor if is_number else FlaxClassifier, classes=None)
+    scorers = {name: get_scorer(name) for name in get_scorer_names()}
+    prepared = Prepared(model, X, y, cv=[(np.arange(24), np.arange(24))])
+    model.fit(X, y)
+    raising = set()
+    for name, scorer in scorers.items():
+        try:
+            scorer(model, X, y)
+        except Exception:
+            raising.add(name)
+    foreseen = set(failing_scorers(prepared, scorers))
+    assert foreseen <= raising
+    expected = {"three classes": {"f1", "roc_auc"}, "labels": {"f1"}, "numbers": {"f1", "roc_auc"}}
+    assert foreseen >= expected.get(kind, set())
+    assert ("roc_auc" in foreseen) == (kind in ("three classes", "numbers"))

@@ -95,8 +95,11 @@ def test_float64(data: Any, x64: None, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (losses[0] != losses[0].astype(np.float32)).any()
 
 
-def test_data_beyond_the_limit_streams(data: Any, tmp_path: Path) -> None:
-    X, y = data
+def test_data_beyond_the_limit_streams(
+    data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "CHUNK_BYTES", 2000)
+    X, y = (np.repeat(part, 20, axis=0) for part in data)
     path = tmp_path / "x.npy"
     np.save(path, X)
     lazy = np.load(path, mmap_mode="r")
