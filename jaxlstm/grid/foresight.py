@@ -87,8 +87,9 @@ def failing_scorers(prepared: Prepared, scorers: Mapping[str, Any]) -> dict[str,
         estimator = estimator_of(prepared.base)
         classes = prepared.targets.classes
         # The right labels; the last ones alone, as some metrics want no 0; positive numbers.
-        answers = [np.abs(y) + 1.0]
-        if classes is not None:
+        if classes is None:
+            answers = [np.abs(y) + 1.0]
+        else:
             answers = [y, np.full_like(y, np.unique(y, axis=0)[-1])]
         likely = [_Likely(estimator, y, predicted, classes) for predicted in answers]
         for name, scorer in known.items():
